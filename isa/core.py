@@ -1,0 +1,120 @@
+"""The parameters of a core: named presets, validated once, and the geometry that follows from them."""
+
+from dataclasses import dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from trilobit.errors import ConfigError
+
+__all__ = ["CoreConfig", "load_core", "presets"]
+
+
+def _power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """What a core is built with.
+
+    Attributes:
+        name: the preset's name.
+        beat_bytes: bytes of one memory beat, and columns of one weight-group read a clock (5 weights each). Power of two.
+        lanes: vector elements a clock in every vector unit. Power of two, at most beat_bytes.
+        max_length: elements that a vector register, an activation buffer and the norm unit hold.
+        program_words: instructions that the instruction memory holds.
+        weight_fifo_beats: depth of the weight FIFO behind the stream fetch.
+        gain_buffer_elements: 16-bit gains that the gain buffer holds.
+        burst_beats: longest memory request, in beats.
+        load_fifo_beats: beats that the load/store unit takes before it must write them to a register.
+        clock_mhz: the clock that figures are quoted at; for a board preset, one that place and route has reached.
+        description: one line for people.
+    """
+
+    name: str
+    beat_bytes: int
+    lanes: int
+    max_length: int
+    program_words: int = 1024
+    weight_fifo_beats: int = 512
+    gain_buffer_elements: int = 4096
+    burst_beats: int = 16
+    load_fifo_beats: int = 32
+    clock_mhz: float = 60.0
+    description: str = ""
+
+    def __post_init__(self):
+        for field in ("beat_bytes", "lanes", "burst_beats", "load_fifo_beats", "weight_fifo_beats", "program_words"):
+            if not _power_of_two(getattr(self, field)):
+                raise ConfigError(f"core {self.name!r}: expected {field} to be a power of two, got {getattr(self, field)!r}")
+        limits = {"beat_bytes": (1, 256), "lanes": (1, self.beat_bytes), "max_length": (8, 8191),
+                  "program_words": (16, 65536), "burst_beats": (1, 256), "weight_fifo_beats": (2 * self.burst_beats, 65536),
+                  "load_fifo_beats": (self.burst_beats, 1024)}  # fmt: skip
+        for field, (low, high) in limits.items():
+            if not low <= getattr(self, field) <= high:
+                raise ConfigError(f"core {self.name!r}: expected {field} from {low} to {high}, got {getattr(self, field)!r}")
+        if self.max_length % self.lanes:
+            raise ConfigError(f"core {self.name!r}: expected max_length to be a multiple of lanes={self.lanes}, got {self.max_length}")
+        if self.gain_buffer_elements % (2 * self.beat_bytes) or self.gain_buffer_elements < self.max_length:
+            raise ConfigError(f"core {self.name!r}: expected gain_buffer_elements of at least max_length={self.max_length} and a "
+                              f"multiple of {2 * self.beat_bytes}, got {self.gain_buffer_elements}")  # fmt: skip
+        if self.clock_mhz <= 0:
+            raise ConfigError(f"core {self.name!r}: expected clock_mhz above 0, got {self.clock_mhz!r}")
+
+    @property
+    def words(self) -> int:
+        """Words of ``lanes`` elements in a vector register."""
+        return self.max_length // self.lanes
+
+    @property
+    def header_beats(self) -> int:
+        """Beats of a stream segment's 16-byte header."""
+        return -(-16 // self.beat_bytes)
+
+    @property
+    def weights_per_clock(self) -> int:
+        """Ternary weights consumed a clock when no one waits."""
+        return 5 * self.beat_bytes
+
+    def replace(self, **changes) -> "CoreConfig":
+        """A copy with some parameters changed, validated again."""
+        return replace(self, **changes)
+
+
+def presets() -> list[str]:
+    """The names of the presets that come with Trilobit."""
+    return sorted(p.name[:-5] for p in resources.files("trilobit.isa").joinpath("presets").iterdir() if p.name.endswith(".yaml"))
+
+
+def load_core(name: str) -> CoreConfig:
+    """A preset by name, or a YAML file of the same form by path.
+
+    Raises:
+        ConfigError: no such preset or file, an unknown key, or a value that makes no sense.
+    """
+    if name in presets():
+        text = resources.files("trilobit.isa").joinpath(f"presets/{name}.yaml").read_text()
+    elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        raise ConfigError(f"expected a core preset ({', '.join(presets())}) or a YAML file, got {name!r}")
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"core {name!r}: not readable as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"core {name!r}: expected a mapping of parameters, got {type(data).__name__}")
+    known = {f.name: f.type for f in fields(CoreConfig)}
+    if unknown := set(data) - set(known):
+        raise ConfigError(f"core {name!r}: unknown parameter {sorted(unknown)[0]!r}; known are {', '.join(known)}")
+    data.setdefault("name", Path(name).stem)
+    for key, value in data.items():
+        kind = {int: (int,), float: (int, float), str: (str,)}[known[key]]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ConfigError(f"core {name!r}: expected {key} as {known[key].__name__}, got {value!r}")
+    try:
+        return CoreConfig(**data)
+    except TypeError as error:
+        raise ConfigError(f"core {name!r}: {error}") from error
