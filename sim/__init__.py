@@ -1,1 +1,1 @@
-
+"""Simulators of the machine: bit-exact, and the RTL itself."""
