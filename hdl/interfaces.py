@@ -80,7 +80,8 @@ class ReadSignature(wiring.Signature):
 
     ``reg`` and ``addr`` (word index) are driven by the unit; ``ok`` answers in the same cycle whether this word may be read now (RAW).
     A unit that reads several registers in step raises ``en`` on all of them only if all are ok. ``data`` follows in the next cycle
-    and holds until the next read. A unit reads words 0, 1, 2, ... once each; after the last word (ceil(len/lanes)) the port is returned.
+    and holds until the next read of that register. A unit reads words 0, 1, 2, ... once each; after the last word (ceil(len/lanes)) the
+    port is returned and may be lent on at once, so a unit keeps its own copy if it needs that word for more than one cycle.
     """
 
     def __init__(self, config: CoreConfig):

@@ -1,0 +1,226 @@
+"""The load/store unit: vectors, embedding rows and cleared state between memory and the register file."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from trilobit.hdl.gearbox import Packer, Unpacker
+from trilobit.hdl.interfaces import (
+    ELEMENT_BITS,
+    CommandSignature,
+    ReadSignature,
+    RetireSignature,
+    WriteSignature,
+    decode,
+)
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.spec import ISA
+
+__all__ = ["LoadStore"]
+
+
+def _opcode(name: str) -> int:
+    return ISA.by_name[name].opcode
+
+
+class LoadStore(wiring.Component):
+    """Executes ldv, sv, emb and clr, one at a time.
+
+    A load first waits until the older reader of its register has finished, so that memory's answers never wait; it asks for a burst only when
+    its FIFO has room for it. A store takes words as they are written by an older instruction (chaining), sends a burst, and
+    retires with the last response: so a later load finds what was stored. Bursts never cross a block of ``burst_beats`` beats.
+
+    With ideal memory a load of w words retires ``LOAD_CLOCKS + max(w, beats)`` clocks after its command, if the register is free.
+
+    Members
+    -------
+    cmd, retire, active, saturated: as every unit.
+    token: In(24), sampled with the command of ``emb``.
+    window_size: In(40).
+    fault: Out(1), an embedding row outside the window; nothing was requested.
+    stop: In(1), the core has faulted: no further store begins.
+    read, write: register ports.
+    rd_valid, rd_ready, rd_addr, rd_len, rdata_valid, rdata: requests and answers of the read arbiter.
+    wr_*, wdata_*, wresp_valid: the memory port's write side.
+    """
+
+    LOAD_CLOCKS = 8
+
+    def __init__(self, config: CoreConfig):
+        self.config = config
+        n = config.beat_bytes
+        super().__init__({
+            "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1),
+            "saturated": Out(range(config.lanes + 1)),
+            "token": In(24), "window_size": In(40), "fault": Out(1), "stop": In(1),
+            "read": Out(ReadSignature(config)), "write": Out(WriteSignature(config)),
+            "rd_valid": Out(1), "rd_ready": In(1), "rd_addr": Out(40), "rd_len": Out(8), "rdata_valid": In(1), "rdata": In(8 * n),
+            "wr_valid": Out(1), "wr_ready": In(1), "wr_addr": Out(40), "wr_len": Out(8),
+            "wdata_valid": Out(1), "wdata_ready": In(1), "wdata": Out(8 * n), "wdata_strobe": Out(n), "wresp_valid": In(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        n, lanes, burst = config.beat_bytes, config.lanes, config.burst_beats
+        beat_shift, lane_shift = ceil_log2(n), ceil_log2(lanes)
+
+        m.submodules.unpacker = unpacker = Unpacker(n, lanes, config.max_length)
+        m.submodules.packer = packer = Packer(n, lanes, config.max_length)
+        m.submodules.landing = landing = SyncFIFOBuffered(width=8 * n, depth=config.load_fifo_beats)
+
+        # The instruction. ``addr`` and ``beats`` count through the bursts.
+        pc, vd, va, length = Signal(16), Signal(3), Signal(3), Signal(16)
+        wide, clear = Signal(), Signal()
+        addr, beats = Signal(40), Signal(32)
+        last_word = Signal(range(config.words))
+        token, pitch = Signal(24), Signal(16)
+        row = Signal(40)
+        m.d.sync += row.eq(token * pitch)
+
+        chunk = Signal(range(burst + 1))  # beats of the next burst: up to the end of the block or of the vector
+        to_block_end = Signal(range(burst + 1))
+        m.d.comb += to_block_end.eq(burst - (addr >> beat_shift)[: ceil_log2(burst)])
+        m.d.comb += chunk.eq(Mux(beats < to_block_end, beats, to_block_end))
+
+        m.d.comb += self.retire.pc.eq(pc)
+        self._load_path(m, landing, unpacker, vd, last_word, length)
+        self._store_path(m, packer, va, wide, last_word)
+
+        op = self.cmd.word[:8]
+        credits = Signal(range(config.load_fifo_beats + 1), init=config.load_fifo_beats)
+        take = landing.r_rdy & unpacker.i_ready
+        asked = self.rd_valid & self.rd_ready
+        m.d.sync += credits.eq(credits + take - Mux(asked, chunk, 0))
+        sent = Signal(range(burst + 1))  # beats of the current write burst that are still to go
+
+        m.d.comb += [
+            self.active.eq(1),
+            self.rd_addr.eq(addr), self.rd_len.eq(chunk - 1), self.wr_addr.eq(addr), self.wr_len.eq(chunk - 1),
+            unpacker.length.eq(length), unpacker.wide.eq(wide), packer.length.eq(length), packer.wide.eq(wide),
+            self.wdata.eq(Mux(clear, 0, packer.o_data)), self.wdata_strobe.eq(Mux(clear, (1 << n) - 1, packer.o_strobe)),
+        ]  # fmt: skip
+        after = addr + (chunk << beat_shift)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [self.active.eq(0), self.cmd.ready.eq(1)]
+                with m.If(self.cmd.valid):
+                    size = decode(self.cmd.word, "len") << Mux(decode(self.cmd.word, "wide"), 2, 1)
+                    m.d.sync += [
+                        pc.eq(self.cmd.pc), vd.eq(decode(self.cmd.word, "vd")), va.eq(decode(self.cmd.word, "va")),
+                        length.eq(decode(self.cmd.word, "len")), wide.eq(decode(self.cmd.word, "wide")),
+                        addr.eq(decode(self.cmd.word, "addr")), beats.eq((size + (n - 1)) >> beat_shift),
+                        last_word.eq((decode(self.cmd.word, "len") - 1) >> lane_shift),
+                        token.eq(self.token), pitch.eq(decode(self.cmd.word, "pitch")), clear.eq(0),
+                    ]  # fmt: skip
+                    with m.Switch(op):
+                        with m.Case(_opcode("ldv")):
+                            m.next = "LOAD_FREE"
+                        with m.Case(_opcode("emb")):
+                            m.next = "ROW_PRODUCT"
+                        with m.Case(_opcode("sv")):
+                            m.next = "STORE"
+                        with m.Default():
+                            m.d.sync += [clear.eq(1), beats.eq(decode(self.cmd.word, "beats"))]
+                            m.next = "WRITE_REQUEST"
+            with m.State("ROW_PRODUCT"):
+                m.next = "ROW_ADDRESS"
+            with m.State("ROW_ADDRESS"):
+                m.d.sync += addr.eq(addr + row)
+                m.next = "ROW_CHECK"
+            with m.State("ROW_CHECK"):
+                with m.If(addr + (length << 1) > self.window_size):
+                    m.next = "FAULT"
+                with m.Else():
+                    m.next = "LOAD_FREE"
+            with m.State("FAULT"):
+                m.d.comb += self.fault.eq(1)
+            with m.State("LOAD_FREE"):
+                m.d.comb += self.write.chk_addr.eq(last_word)
+                with m.If(self.write.ok):
+                    m.d.comb += unpacker.start.eq(1)
+                    m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += self.rd_valid.eq((beats != 0) & (credits >= chunk))
+                with m.If(asked):
+                    m.d.sync += [addr.eq(after), beats.eq(beats - chunk)]
+                with m.If(unpacker.o_valid & unpacker.o_last):
+                    m.d.comb += self.retire.valid.eq(1)
+                    m.next = "IDLE"
+            with m.State("STORE"):
+                m.d.comb += packer.start.eq(1)
+                m.next = "WRITE_REQUEST"
+            with m.State("WRITE_REQUEST"):
+                m.d.comb += self.wr_valid.eq(~self.stop)
+                with m.If(self.wr_valid & self.wr_ready):
+                    m.d.sync += [sent.eq(chunk), addr.eq(after), beats.eq(beats - chunk)]
+                    m.next = "WRITE_DATA"
+            with m.State("WRITE_DATA"):
+                m.d.comb += self.wdata_valid.eq(clear | packer.o_valid)
+                m.d.comb += packer.o_ready.eq(self.wdata_ready & ~clear)
+                with m.If(self.wdata_valid & self.wdata_ready):
+                    m.d.sync += sent.eq(sent - 1)
+                    with m.If(sent == 1):
+                        m.next = "WRITE_RESPONSE"
+            with m.State("WRITE_RESPONSE"):
+                with m.If(self.wresp_valid):
+                    with m.If(beats != 0):
+                        m.next = "WRITE_REQUEST"
+                    with m.Else():
+                        m.d.comb += self.retire.valid.eq(1)
+                        m.next = "IDLE"
+        return m
+
+    def _load_path(self, m, landing, unpacker, vd, last_word, length):
+        """Answers -> FIFO -> words -> register."""
+        lanes = self.config.lanes
+        word = Signal(range(self.config.words))
+        tail = length[: ceil_log2(lanes)] if lanes > 1 else 0
+        m.d.comb += [
+            landing.w_en.eq(self.rdata_valid), landing.w_data.eq(self.rdata),
+            landing.r_en.eq(unpacker.i_ready), unpacker.i_valid.eq(landing.r_rdy), unpacker.i_data.eq(landing.r_data),
+            unpacker.o_ready.eq(1),
+            self.write.chk_reg.eq(vd), self.write.reg.eq(vd), self.write.addr.eq(word),
+            self.write.en.eq(unpacker.o_valid), self.write.data.eq(unpacker.o_data),
+        ]  # fmt: skip
+        for j in range(lanes):
+            m.d.comb += self.write.mask[j].eq((word != last_word) | (tail == 0) | (j < tail))
+        with m.If(unpacker.o_valid):
+            m.d.sync += word.eq(Mux(unpacker.o_last, 0, word + 1))
+
+    def _store_path(self, m, packer, va, wide, last_word):
+        """Register -> words, two in flight -> beats."""
+        lanes = self.config.lanes
+        m.submodules.words = words = SyncFIFO(width=lanes * ELEMENT_BITS, depth=2)
+        word = Signal(range(self.config.words + 1))
+        reading, coming = Signal(), Signal()
+        m.d.comb += [
+            self.read.reg.eq(va), self.read.addr.eq(word),
+            self.read.en.eq(reading & self.read.ok & (words.level + coming < 2)),
+            words.w_en.eq(coming), words.w_data.eq(self.read.data),
+            words.r_en.eq(packer.i_ready), packer.i_valid.eq(words.r_rdy),
+        ]  # fmt: skip
+        m.d.sync += coming.eq(self.read.en)
+        with m.If(packer.start):
+            m.d.sync += [reading.eq(1), word.eq(0)]
+        with m.If(self.read.en):
+            m.d.sync += word.eq(word + 1)
+            with m.If(word == last_word):
+                m.d.sync += reading.eq(0)
+        over = []
+        tail = packer.length[: ceil_log2(lanes)] if lanes > 1 else 0
+        taken = Signal(range(self.config.words + 1))  # words handed on, to know the last one's lanes
+        with m.If(packer.start):
+            m.d.sync += taken.eq(0)
+        with m.Elif(packer.i_valid & packer.i_ready):
+            m.d.sync += taken.eq(taken + 1)
+        for j in range(lanes):
+            element = words.r_data.word_select(j, ELEMENT_BITS).as_signed()
+            fits = element[15:].all() | ~element[15:].any()
+            limited = Mux(element[-1], -0x8000, 0x7FFF)
+            m.d.comb += packer.i_data.word_select(j, ELEMENT_BITS).eq(Mux(wide | fits, element, limited))
+            over.append(~wide & ~fits & ((taken != last_word) | (tail == 0) | (j < tail)))
+        with m.If(packer.i_valid & packer.i_ready):
+            m.d.comb += self.saturated.eq(sum(over))

@@ -1,0 +1,297 @@
+"""The program counter: fetch, decode, in-order issue, and the control instructions."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from trilobit.hdl.counters import STALLS
+from trilobit.hdl.interfaces import CommandSignature, Fault, decode
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.spec import ISA, VECTOR_REGISTERS, Opcode
+
+__all__ = ["UNITS", "ProgramCounter"]
+
+UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise")
+WATCHDOG_BITS = 14
+
+
+def _register_mask(op: Opcode, names: tuple[str, ...], word):
+    """One bit a vector register that an instruction names in the given fields."""
+    mask = 0
+    for name in names:
+        if ISA.fields[name].kind == "vreg":
+            mask = mask | (1 << decode(word, name))
+    return mask
+
+
+class ProgramCounter(wiring.Component):
+    """Issues instructions in order; an instruction leaves when its unit, its ports and what it waits for are free.
+
+    Four stages: fetch (instruction memory), word, check (length and addresses), issue. A branch taken costs four clocks, any other
+    instruction one. A fault that is seen here (undefined opcode, length, address, store to read-only memory, token, pc outside the program) is
+    precise: older instructions finish first. A fault reported by a unit stops the core at once.
+
+    Members
+    -------
+    prog_en, prog_addr, prog_data, program_length: the host's side of the instruction memory.
+    start: In(1). window_size, write_start, eos, limit: the host's settings.
+    cmd[u]: commands to the units of ``UNITS``; retired: In(4), their retire pulses.
+    claim...: claims on registers and activation buffers, with the busy bits that they wait for.
+    prompt_*: waiting prompt tokens; new_token_*: what argmax commits; out_*: emitted tokens.
+    push_*: the stream's queue. flush, stream_idle: dropping what was fetched ahead.
+    unit_fault: In(4) of Fault codes' bits, see core. stop: Out, a fault has been taken.
+    stall: Out, one bit of STALLS at most. token, position: for embedding and sampling.
+    """
+
+    def __init__(self, config: CoreConfig):
+        self.config = config
+        super().__init__({
+            "prog_en": In(1), "prog_addr": In(16), "prog_data": In(ISA.word_bits), "program_length": In(16),
+            "start": In(1), "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
+            "cmd": Out(CommandSignature()).array(len(UNITS)), "retired": In(len(UNITS)), "unit_pc": Out(16).array(len(UNITS)),
+            "claim": Out(1), "claim_reads": Out(VECTOR_REGISTERS), "claim_writes": Out(VECTOR_REGISTERS),
+            "claim_words": Out(range(config.words + 1)), "read_busy": In(VECTOR_REGISTERS), "write_busy": In(VECTOR_REGISTERS),
+            "claim_act_write": Out(1), "claim_act_read": Out(1), "claim_act": Out(1), "act_write_busy": In(2), "act_read_busy": In(2),
+            "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(24),
+            "new_token_valid": In(1), "new_token": In(24), "out_valid": Out(1), "out_ready": In(1), "out_token": Out(24),
+            "push_valid": Out(1), "push_ready": In(1), "push_addr": Out(40), "push_beats": Out(32), "flush": Out(1), "stream_idle": In(1),
+            "unit_fault": In(4), "unit_fault_pc": In(16), "alive": In(1), "starved": In(1), "starved_pc": In(16),
+            "running": Out(1), "halted": Out(1), "waiting": Out(1), "fault": Out(4), "fault_pc": Out(16),
+            "issue_valid": Out(1), "issue_pc": Out(16), "issue_control": Out(1), "stall": Out(len(STALLS)),
+            "token": Out(24), "position": Out(32),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.imem = imem = memory.Memory(shape=ISA.word_bits, depth=config.program_words, init=[])
+        fetch, store = imem.read_port(), imem.write_port()
+        m.d.comb += [store.en.eq(self.prog_en), store.addr.eq(self.prog_addr), store.data.eq(self.prog_data)]
+
+        # ---- the pipeline up to issue ------------------------------------------------------------------------------------
+        advance, redirect, target = Signal(), Signal(), Signal(16)
+        fetch_pc = Signal(16)
+        f_valid, f_pc = Signal(), Signal(16)
+        w_valid, w_pc, w_word = Signal(), Signal(16), Signal(ISA.word_bits)
+        c_valid, c_pc, c_word = Signal(), Signal(16), Signal(ISA.word_bits)
+        end, flags = Signal(42), _Flags(m, w_word)
+        m.d.comb += [fetch.addr.eq(fetch_pc), fetch.en.eq(advance)]
+        with m.If(advance):
+            m.d.sync += [
+                fetch_pc.eq(fetch_pc + 1),
+                f_valid.eq(self.running), f_pc.eq(fetch_pc),
+                w_valid.eq(f_valid), w_pc.eq(f_pc), w_word.eq(fetch.data),
+                c_valid.eq(w_valid), c_pc.eq(w_pc), c_word.eq(w_word),
+            ]  # fmt: skip
+            flags.latch(m)
+            size = Mux(flags.word["in_beats"], decode(w_word, "beats") << ceil_log2(config.beat_bytes),
+                       decode(w_word, "len") << Mux(decode(w_word, "wide"), 2, 1))  # fmt: skip
+            m.d.sync += end.eq(decode(w_word, "addr") + size)
+        # The last look before issue: comparisons whose operands were registered.
+        i_valid, i_pc, word = Signal(), Signal(16), Signal(ISA.word_bits)
+        i = _Issue(m, config)
+        problem = Signal(Fault)
+        m.d.comb += problem.eq(Fault.NONE)
+        with m.If(c_pc >= self.program_length):
+            m.d.comb += problem.eq(Fault.PROGRAM_COUNTER)
+        with m.Elif(~flags.check["known"]):
+            m.d.comb += problem.eq(Fault.BAD_OPCODE)
+        with m.Elif(
+            flags.check["has_len"] & ((decode(c_word, "len") == 0) | (decode(c_word, "len") > config.max_length))
+        ):
+            m.d.comb += problem.eq(Fault.LENGTH)
+        with m.Elif(flags.check["has_end"] & (end > self.window_size)):
+            m.d.comb += problem.eq(Fault.ADDRESS)
+        with m.Elif(flags.check["stores"] & (decode(c_word, "addr") < self.write_start)):
+            m.d.comb += problem.eq(Fault.READ_ONLY)
+        with m.If(advance):
+            m.d.sync += [i_valid.eq(c_valid), i_pc.eq(c_pc), word.eq(c_word)]
+            i.latch(m, c_word, problem)
+        with m.If(redirect):
+            m.d.sync += [fetch_pc.eq(target), f_valid.eq(0), w_valid.eq(0), c_valid.eq(0), i_valid.eq(0)]
+
+        # ---- issue -------------------------------------------------------------------------------------------------------
+        token_pending, prompt = Signal(), Signal()
+        emitted, inflight = Signal(32), Signal(6)
+        counters = Array(Signal(16, name=f"x{k}") for k in range(4))
+        counter = counters[decode(word, "cnt")]
+        idle = inflight == 0
+        bad_token = i.is_("emb") & (self.token >= decode(word, "rows"))
+        faulty = (i.problem != Fault.NONE) | (bad_token & ~token_pending)
+        act = decode(word, "act")
+        go = self.running & i_valid & ~faulty
+        blocked = {
+            "read_port": (i.reads & self.read_busy).any(),
+            "write_port": (i.writes & self.write_busy).any(),
+            "activations": (i.act_write & self.act_write_busy.bit_select(act, 1))
+            | (i.act_read & self.act_read_busy.bit_select(act, 1)),
+            "token": i.reads_token & token_pending,
+        }
+        free = Signal()
+        m.d.comb += free.eq(go & ~Cat(blocked.values()).any())
+        issue, unit_busy = Signal(), []
+        for k, cmd in enumerate(self.cmd):
+            m.d.comb += [cmd.valid.eq(free & i.unit[k]), cmd.word.eq(word), cmd.pc.eq(i_pc)]
+            unit_busy.append(go & i.unit[k] & ~cmd.ready)
+            with m.If(cmd.valid & cmd.ready):
+                m.d.sync += self.unit_pc[k].eq(i_pc)
+        control_ready = Signal()
+        m.d.comb += [
+            control_ready.eq(1),
+            issue.eq(free & Mux(i.control, control_ready, Cat(c.ready & i.unit[k] for k, c in enumerate(self.cmd)).any())),
+            advance.eq(~i_valid | issue),
+            self.issue_valid.eq(issue), self.issue_pc.eq(i_pc), self.issue_control.eq(issue & i.control),
+            self.claim.eq(issue), self.claim_reads.eq(i.reads), self.claim_writes.eq(i.writes), self.claim_words.eq(i.words),
+            self.claim_act_write.eq(issue & i.act_write), self.claim_act_read.eq(issue & i.act_read), self.claim_act.eq(act),
+        ]  # fmt: skip
+        with m.If(issue & i.commits):
+            m.d.sync += token_pending.eq(1)
+        with m.If(self.new_token_valid):
+            m.d.sync += [token_pending.eq(0), self.token.eq(self.new_token), self.position.eq(self.position + 1)]
+        m.d.sync += inflight.eq(inflight + (issue & ~i.control) - sum(self.retired))
+
+        # ---- control instructions ----------------------------------------------------------------------------------------
+        halting = Signal()
+        m.d.comb += [self.out_token.eq(self.token), target.eq(decode(word, "target"))]
+        m.d.comb += [self.push_addr.eq(decode(word, "addr")), self.push_beats.eq(decode(word, "beats"))]
+        with m.If(free & i.control):
+            with m.If(i.is_("stream")):
+                m.d.comb += [self.push_valid.eq(1), control_ready.eq(self.push_ready)]
+            with m.If(i.is_("poll")):
+                m.d.comb += self.prompt_ready.eq(1)
+                m.d.sync += prompt.eq(self.prompt_valid)
+                with m.If(self.prompt_valid):
+                    m.d.sync += self.token.eq(self.prompt_token)
+            with m.If(i.is_("wait")):
+                m.d.comb += [
+                    self.prompt_ready.eq(1),
+                    control_ready.eq(self.prompt_valid),
+                    self.waiting.eq(~self.prompt_valid),
+                ]
+                with m.If(self.prompt_valid):
+                    m.d.sync += self.token.eq(self.prompt_token)
+            with m.If(i.is_("bprompt")):
+                m.d.comb += redirect.eq(prompt)
+            with m.If(i.is_("jump")):
+                m.d.comb += redirect.eq(1)
+            with m.If(i.is_("seti")):
+                m.d.sync += counter.eq(decode(word, "imm"))
+            with m.If(i.is_("loop")):
+                with m.If(counter != 0):
+                    m.d.sync += counter.eq(counter - 1)
+                m.d.comb += redirect.eq(counter > 1)
+            with m.If(i.is_("emit")):
+                m.d.comb += [self.out_valid.eq(1), control_ready.eq(self.out_ready)]
+                with m.If(self.out_ready):
+                    m.d.sync += emitted.eq(emitted + 1)
+            with m.If(i.is_("bdone")):
+                m.d.comb += redirect.eq((self.token == self.eos) | (emitted == self.limit))
+            with m.If(i.is_("halt")):
+                m.d.comb += control_ready.eq(idle)
+                with m.If(idle):
+                    m.d.sync += [self.running.eq(0), halting.eq(1)]
+        m.d.comb += self.flush.eq(halting | self.halted | (self.fault != 0))
+        with m.If(halting & self.stream_idle):
+            m.d.sync += [halting.eq(0), self.halted.eq(1)]
+
+        # ---- faults, start -----------------------------------------------------------------------------------------------
+        def take(code, pc):
+            m.d.sync += [self.fault.eq(code), self.fault_pc.eq(pc), self.running.eq(0)]
+
+        watchdog = Signal(WATCHDOG_BITS)
+        quiet = self.running & ~issue & ~self.alive & ~self.waiting & ~(self.out_valid & ~self.out_ready)
+        m.d.sync += watchdog.eq(Mux(quiet, watchdog + 1, 0))
+        with m.If(self.running):
+            with m.If(self.unit_fault != 0):
+                take(self.unit_fault, self.unit_fault_pc)
+            with m.Elif(watchdog.all() & self.starved):
+                take(Fault.SEGMENT, self.starved_pc)
+            with m.Elif(i_valid & faulty & idle):
+                take(Mux(i.problem != Fault.NONE, i.problem, Fault.TOKEN), i_pc)
+        with m.If(self.start & ~self.running & ~halting):
+            m.d.sync += [
+                self.running.eq(1), self.halted.eq(0), self.fault.eq(0), fetch_pc.eq(0), i_valid.eq(0), c_valid.eq(0), w_valid.eq(0),
+                f_valid.eq(0), emitted.eq(0), self.position.eq(0), prompt.eq(0), token_pending.eq(0), watchdog.eq(0),
+            ]  # fmt: skip
+
+        causes = {
+            "fetch": self.running & ~i_valid,
+            **{f"unit_{name}": unit_busy[k] for k, name in enumerate(UNITS)},
+            **{cause: go & condition for cause, condition in blocked.items()},
+            "stream_queue": self.push_valid & ~self.push_ready, "host": self.waiting, "output": self.out_valid & ~self.out_ready,
+            "drain": self.running & i_valid & ((i.is_("halt") & ~idle) | faulty),
+        }  # fmt: skip
+        with m.If(~issue):
+            earlier = 0
+            for k, cause in enumerate(STALLS):
+                m.d.comb += self.stall[k].eq(causes[cause] & ~earlier)
+                earlier = earlier | causes[cause]
+        return m
+
+
+class _Flags:
+    """What the check stage knows of an instruction, decoded from its opcode: ``word`` beside the word stage, ``check`` a stage later."""
+
+    NAMES = ("known", "has_len", "has_end", "in_beats", "stores")
+
+    def __init__(self, m, word):
+        self.word = {name: Signal(name=f"w_{name}") for name in self.NAMES}
+        self.check = {name: Signal(name=f"c_{name}") for name in self.NAMES}
+        with m.Switch(word[:8]):
+            for op in ISA.by_name.values():
+                fields = {f.name for f in op.fields}
+                # A product's address is checked against its segment's header; a table's row when its token is known.
+                flags = {
+                    "known": 1, "has_len": "len" in fields, "has_end": op.unit == "ldst" or op.name == "stream",
+                    "in_beats": "beats" in fields, "stores": op.name in ("sv", "clr"),
+                }  # fmt: skip
+                with m.Case(op.opcode):
+                    m.d.comb += [self.word[name].eq(flags[name]) for name in self.NAMES]
+
+    def latch(self, m):
+        """Register the flags with the word (inside the pipeline's advance)."""
+        m.d.sync += [self.check[name].eq(self.word[name]) for name in self.NAMES]
+
+
+class _Issue:
+    """What the issue stage knows of an instruction."""
+
+    CONTROL = tuple(op.name for op in ISA.by_name.values() if op.unit == "control" and op.name != "nop") + ("emb",)
+
+    def __init__(self, m, config: CoreConfig):
+        self.config = config
+        self.problem = Signal(Fault, name="i_problem")
+        self.unit, self.control = Signal(len(UNITS), name="i_unit"), Signal(name="i_control")
+        self.reads, self.writes = Signal(VECTOR_REGISTERS, name="i_reads"), Signal(VECTOR_REGISTERS, name="i_writes")
+        self.words = Signal(range(config.words + 1), name="i_words")
+        self.act_read, self.act_write = Signal(name="i_act_read"), Signal(name="i_act_write")
+        self.reads_token, self.commits = Signal(name="i_reads_token"), Signal(name="i_commits")
+        self.named = {name: Signal(name=f"i_{name}") for name in self.CONTROL}
+
+    def is_(self, name: str):
+        """Whether the instruction at issue is this one."""
+        return self.named[name]
+
+    def latch(self, m, word, problem):
+        """Register everything from the check stage's word (inside the pipeline's advance)."""
+        lanes = self.config.lanes
+        m.d.sync += [
+            self.problem.eq(problem), self.words.eq((decode(word, "len") + (lanes - 1)) >> ceil_log2(lanes)),
+            self.unit.eq(0), self.control.eq(0), self.reads.eq(0), self.writes.eq(0), self.act_read.eq(0), self.act_write.eq(0),
+            self.reads_token.eq(0), self.commits.eq(0), *(flag.eq(0) for flag in self.named.values()),
+        ]  # fmt: skip
+        with m.Switch(word[:8]):
+            for op in ISA.by_name.values():
+                with m.Case(op.opcode):
+                    m.d.sync += [
+                        self.reads.eq(_register_mask(op, op.reads, word)), self.writes.eq(_register_mask(op, op.writes, word)),
+                        self.reads_token.eq(op.reads_token), self.control.eq(op.unit == "control"),
+                        self.act_write.eq(op.name == "normq"), self.act_read.eq(op.name == "tmatmul"),
+                    ]  # fmt: skip
+                    if op.unit in UNITS:
+                        m.d.sync += self.unit.eq(1 << UNITS.index(op.unit))
+                    if op.name == "argmax":
+                        m.d.sync += self.commits.eq(decode(word, "last"))
+                    if op.name in self.named:
+                        m.d.sync += self.named[op.name].eq(1)
