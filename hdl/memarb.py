@@ -25,11 +25,7 @@ class ReadArbiter(wiring.Component):
 
     def __init__(self, *, beat_bytes: int):
         request = {"valid": Out(1), "ready": In(1), "addr": Out(40), "len": Out(8)}
-        members = {
-            f"{who}_{k}": (In if v.flow == Out else Out)(v.shape)
-            for who in ("stream", "ldst")
-            for k, v in request.items()
-        }
+        members = {f"{who}_{k}": (In if v.flow == Out else Out)(v.shape) for who in ("stream", "ldst") for k, v in request.items()}
         super().__init__(members | {
             "stream_rdata_valid": Out(1), "ldst_rdata_valid": Out(1), "rdata_error": Out(1), "busy": Out(1),
             "rd_valid": Out(1), "rd_ready": In(1), "rd_addr": Out(40), "rd_len": Out(8),

@@ -97,9 +97,7 @@ class ProgramCounter(wiring.Component):
             m.d.comb += problem.eq(Fault.PROGRAM_COUNTER)
         with m.Elif(~flags.check["known"]):
             m.d.comb += problem.eq(Fault.BAD_OPCODE)
-        with m.Elif(
-            flags.check["has_len"] & ((decode(c_word, "len") == 0) | (decode(c_word, "len") > config.max_length))
-        ):
+        with m.Elif(flags.check["has_len"] & ((decode(c_word, "len") == 0) | (decode(c_word, "len") > config.max_length))):
             m.d.comb += problem.eq(Fault.LENGTH)
         with m.Elif(flags.check["has_end"] & (end > self.window_size)):
             m.d.comb += problem.eq(Fault.ADDRESS)
@@ -124,8 +122,7 @@ class ProgramCounter(wiring.Component):
         blocked = {
             "read_port": (i.reads & self.read_busy).any(),
             "write_port": (i.writes & self.write_busy).any(),
-            "activations": (i.act_write & self.act_write_busy.bit_select(act, 1))
-            | (i.act_read & self.act_read_busy.bit_select(act, 1)),
+            "activations": (i.act_write & self.act_write_busy.bit_select(act, 1)) | (i.act_read & self.act_read_busy.bit_select(act, 1)),
             "token": i.reads_token & token_pending,
         }
         free = Signal()
