@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trilobit.isa.fixed import ACT_ZERO, Scalar, bit_length, normalise, rs, rs_away, rsqrt, sat, square_norm
+from trilobit.isa.fixed import ACT_ZERO, Scalar, bit_length, normalise, rs, rsqrt, sat, square_norm
 from trilobit.isa.tables import EXP2, LOG2, RECIP
 
 __all__ = ["ROWWISE", "Activations", "VectorResult", "argmax_scores", "gumbel", "matmul_scale", "norm", "normq", "rms",
