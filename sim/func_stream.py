@@ -1,0 +1,143 @@
+"""The weight stream as the functional simulator sees it: regions in, gains and ternary matrices out, each in order."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from trilobit.errors import ProgramError
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.fixed import MANTISSA_BITS
+from trilobit.isa.segments import Segment, parse_segment, segment_gains, segment_trits
+from trilobit.isa.trits import ROWS_PER_BYTE, unpack
+from trilobit.sim.func_fault import SEGMENT, MachineFault
+
+__all__ = ["DEFAULT_CACHE_BYTES", "SegmentStream"]
+
+DEFAULT_CACHE_BYTES = 1 << 30
+_BLOCK_BYTES = 1 << 20  # packed bytes decoded at a time when a matrix is not kept
+
+# The five trits of every byte as float32, [5, 256]: row r of a group is _DIGITS[r][byte].
+_DIGITS = unpack(np.arange(256, dtype=np.uint8)[None], ROWS_PER_BYTE).astype(np.float32)
+
+
+@dataclass
+class _Entry:
+    """A segment that was met once, and its decoded payload if that may be kept (int64 gains, float32 trits)."""
+
+    segment: Segment
+    end: int
+    data: np.ndarray | None = None
+
+
+class SegmentStream:
+    """The stream's queue of regions, and the two queues behind it that segments are steered to.
+
+    Headers are parsed when an instruction needs a segment, so a bad one faults the instruction that meets it. Decoded
+    payloads of read-only segments are kept up to ``cache_bytes``; later ones are decoded at each use, block by block.
+
+    Args:
+        config: the core's parameters.
+        memory: [window_size] of uint8; what lies below ``write_start`` must not change while the simulator lives.
+        write_start: first byte that stores may change.
+        cache_bytes: memory for decoded payloads (4 bytes a ternary weight, 8 a gain).
+    """
+
+    def __init__(self, config: CoreConfig, memory: np.ndarray, write_start: int, cache_bytes: int):
+        self._memory = memory
+        self._beat = config.beat_bytes
+        self._max_length = config.max_length
+        self._write_start = write_start
+        self._free = cache_bytes
+        self._regions: deque[tuple[int, int]] = deque()
+        self._queues: dict[str, deque[_Entry]] = {"gains": deque(), "ternary": deque()}
+        self._known: dict[tuple[int, int], _Entry] = {}
+        self.bytes_read = 0  # headers and payloads of the segments met, padding included
+
+    def push(self, addr: int, beats: int) -> None:
+        """Append a region of whole segments."""
+        self._regions.append((addr, addr + beats * self._beat))
+
+    def clear(self) -> None:
+        """Drop everything that is queued."""
+        self._regions.clear()
+        for queue in self._queues.values():
+            queue.clear()
+
+    def gains(self, length: int) -> np.ndarray:
+        """The next gain vector [length] of int64.
+
+        Raises:
+            MachineFault: SEGMENT: a bad header, a segment of another length, or no region is queued (the hardware
+                notices after a while that nothing comes).
+        """
+        entry = self._next("gains")
+        if entry.segment.columns != length:
+            raise MachineFault(SEGMENT)
+        data = entry.data
+        if data is None:
+            data = segment_gains(self._memory, entry.segment)
+            self._keep(entry, data)
+        return data
+
+    def matrix(self) -> _Entry:
+        """The next ternary matrix, for :meth:`product`. Raises as :meth:`gains`."""
+        return self._next("ternary")
+
+    def product(self, entry: _Entry, activations: np.ndarray) -> np.ndarray:
+        """The exact sums [rows] of int64 of a matrix and activations [columns] of float32 (whole numbers, int8)."""
+        segment = entry.segment
+        if entry.data is None and self._may_keep(entry, 4 * segment.rows * segment.columns):
+            self._keep(entry, segment_trits(self._memory, segment, self._beat).astype(np.float32))
+        if entry.data is not None:
+            return (entry.data @ activations).astype(np.int64)
+        return self._product_in_blocks(segment, activations)
+
+    def _product_in_blocks(self, segment: Segment, activations: np.ndarray) -> np.ndarray:
+        groups = -(-segment.rows // ROWS_PER_BYTE)
+        raw = self._memory[segment.payload : segment.payload + segment.beats * self._beat].reshape(groups, -1)
+        sums = np.empty((groups, ROWS_PER_BYTE), dtype=np.float32)
+        step = max(_BLOCK_BYTES // raw.shape[1], 1)
+        for start in range(0, groups, step):
+            block = raw[start : start + step, : segment.columns]
+            for row, digits in enumerate(_DIGITS):
+                sums[start : start + step, row] = digits[block] @ activations
+        return sums.reshape(-1)[: segment.rows].astype(np.int64)
+
+    def _next(self, kind: str) -> _Entry:
+        queue = self._queues[kind]
+        while not queue:
+            entry = self._fetch()
+            self._queues[entry.segment.kind].append(entry)
+        return queue.popleft()
+
+    def _fetch(self) -> _Entry:
+        if not self._regions:
+            raise MachineFault(SEGMENT, "the stream's queue is empty; put a stream instruction before")
+        addr, end = self._regions.popleft()
+        entry = self._known.get((addr, end)) or self._parse(addr, end)
+        if entry.end < end:
+            self._regions.appendleft((entry.end, end))
+        self.bytes_read += entry.end - addr
+        return entry
+
+    def _parse(self, addr: int, end: int) -> _Entry:
+        try:
+            segment = parse_segment(self._memory[:end], addr, self._beat)
+        except ProgramError as error:
+            raise MachineFault(SEGMENT, str(error)) from error
+        sizes = max(segment.rows, segment.columns)
+        if sizes > self._max_length or segment.scale.mantissa >> MANTISSA_BITS:
+            raise MachineFault(SEGMENT, f"segment at {addr:#x}: {segment.rows} x {segment.columns} is beyond this core")
+        entry = _Entry(segment, segment.payload + segment.beats * self._beat)
+        if entry.end <= self._write_start:
+            self._known[addr, end] = entry
+        return entry
+
+    def _may_keep(self, entry: _Entry, size: int) -> bool:
+        return entry.end <= self._write_start and size <= self._free
+
+    def _keep(self, entry: _Entry, data: np.ndarray) -> None:
+        if self._may_keep(entry, data.nbytes):
+            self._free -= data.nbytes
+            entry.data = data
