@@ -1,0 +1,103 @@
+"""The command line itself: verbs are found and loaded late, wrong input gives one message and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from trilobit import cli
+from trilobit.errors import ConfigError
+from trilobit.output import print_json, quantity, write_text
+
+
+def test_help_lists_every_verb_with_a_line_of_text():
+    result = CliRunner().invoke(cli.main, ["--help"])
+    assert result.exit_code == 0
+    for verb in cli.main.list_commands(click.Context(cli.main)):
+        line = next(line for line in result.output.splitlines() if line.split()[:1] == [verb])
+        assert len(line.split()) > 3
+
+
+def test_every_verb_has_json():
+    context = click.Context(cli.main)
+    for verb in cli.main.list_commands(context):
+        if verb == "train":  # its own parser, in the model package
+            continue
+        options = [name for parameter in cli.main.get_command(context, verb).params for name in parameter.opts]
+        assert "--json" in options, verb
+
+
+def test_version():
+    result = CliRunner().invoke(cli.main, ["--version"])
+    assert result.exit_code == 0
+    assert result.output.startswith("trilobit, version ")
+
+
+def test_unknown_verb_is_a_usage_error():
+    result = CliRunner().invoke(cli.main, ["transmogrify"])
+    assert result.exit_code == 2
+    assert "No such command 'transmogrify'" in result.output
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    def use(error):
+        @click.command()
+        def command():
+            raise error
+
+        monkeypatch.setattr(cli.LazyGroup, "get_command", lambda self, ctx, name: command)
+
+    return use
+
+
+def test_user_error_is_one_line_and_exit_code_2(failing):
+    failing(ConfigError("expected a good value, got 3"))
+    result = CliRunner().invoke(cli.main, ["verb"])
+    assert result.exit_code == 2
+    assert result.stderr == "trilobit: expected a good value, got 3\n"
+    assert result.stdout == ""
+
+
+def test_unexpected_error_keeps_its_traceback(failing):
+    failing(RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        CliRunner().invoke(cli.main, ["verb"], catch_exceptions=False)
+
+
+def test_starting_needs_neither_torch_nor_amaranth():
+    code = ("import sys, trilobit.cli; "
+            "print([m for m in ('torch', 'amaranth', 'numpy', 'tokenizers') if m in sys.modules])")  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_help_of_all_verbs_does_not_import_torch():
+    code = ("import sys; from click.testing import CliRunner; from trilobit.cli import main; "
+            "CliRunner().invoke(main, ['--help'], catch_exceptions=False); print('torch' in sys.modules)")  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_json_knows_numpy_and_paths(capsys, tmp_path):
+    import numpy as np
+
+    print_json({"array": np.arange(3), "number": np.int64(7), "path": tmp_path})
+    assert json.loads(capsys.readouterr().out) == {"array": [0, 1, 2], "number": 7, "path": str(tmp_path)}
+
+
+@pytest.mark.parametrize(("value", "text"), [(15.2e6, "15.2 Mweights/s"), (999, "999 weights/s"), (0.5, "0.5 weights/s")])
+def test_quantities_have_three_digits(value, text):
+    assert quantity(value, "weights/s") == text
+
+
+def test_write_text_replaces_in_one_go(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    with pytest.raises(TypeError):
+        write_text(path, 3)  # type: ignore[arg-type]
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]

@@ -1,0 +1,68 @@
+"""What the verbs print: JSON for programs, aligned text for people, progress on stderr."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+__all__ = ["json_option", "print_json", "print_table", "progress", "quantity", "write_text"]
+
+stderr = Console(stderr=True)
+
+
+def json_option(function: Callable) -> Callable:
+    """The option ``--json``, which every verb has; the function gets it as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")(function)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """One JSON object on stdout. Values that JSON does not know (NumPy numbers, paths) are converted."""
+    click.echo(json.dumps(data, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def print_table(rows: Mapping[str, str]) -> None:
+    """Names and values in two aligned columns."""
+    width = max(map(len, rows), default=0)
+    for name, value in rows.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def quantity(value: float, unit: str = "") -> str:
+    """A number with three significant digits and an SI prefix: ``quantity(15.2e6, "weights/s")`` is ``15.2 Mweights/s``."""
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}".rstrip()
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def progress(*, quiet: bool = False) -> Progress:
+    """A progress bar on stderr; nothing is drawn if stderr is no terminal."""
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+                    TimeElapsedColumn(), console=stderr, transient=True, disable=quiet or not stderr.is_terminal)  # fmt: skip
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it, so that a reader never sees half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
