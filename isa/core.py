@@ -51,7 +51,7 @@ class CoreConfig:
                 raise ConfigError(f"core {self.name!r}: expected {field} to be a power of two, got {getattr(self, field)!r}")
         limits = {"beat_bytes": (1, 256), "lanes": (1, self.beat_bytes), "max_length": (8, 8191),
                   "program_words": (16, 65536), "burst_beats": (1, 256), "weight_fifo_beats": (2 * self.burst_beats, 65536),
-                  "load_fifo_beats": (self.burst_beats, 1024)}  # fmt: skip
+                  "load_fifo_beats": (2 * self.burst_beats, 1024)}  # fmt: skip
         for field, (low, high) in limits.items():
             if not low <= getattr(self, field) <= high:
                 raise ConfigError(f"core {self.name!r}: expected {field} from {low} to {high}, got {getattr(self, field)!r}")

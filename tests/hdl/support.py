@@ -128,9 +128,10 @@ def _build(verilog: str, name: str, simulator: str, waves: bool) -> Path:
         arguments = []
         if simulator == "verilator":
             # The precompiled header of bigger designs is built with other flags than it is used with; include it as text.
-            arguments = ["-Wno-lint", "--x-initial", "unique", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include", "-MAKEFLAGS", "OPT_FAST=-O1"]
+            # The runner starts make itself, so the setting travels in the environment.
+            arguments = ["-Wno-lint", "--x-initial", "unique"]
         log = folder / "build.log"
-        with _environment(**tool.environment):
+        with _environment(**tool.environment, MAKEFLAGS="CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1"):
             try:
                 _runner(simulator, name).build(sources=[source], hdl_toplevel=name, build_dir=folder, build_args=arguments,
                                                timescale=("1ns", "1ps"), always=True, waves=waves, log_file=log)  # fmt: skip
