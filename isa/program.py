@@ -1,7 +1,7 @@
 """Programs: instruction words, the memory window they run in, and the ``.bin`` container that holds both.
 
-The container is that of docs/decisions/0001-machine.md: ``TRLB``, a little-endian u32 length, that many bytes of JSON, the
-code (16 bytes a word, little-endian), the initial data of the regions in order, and a CRC-32 of all before it.
+The container is that of docs/decisions/0001-machine.md: ``TRLB``, a little-endian u32 length, that many bytes of JSON,
+the code (16 bytes a word, little-endian), the initial data of the regions in order, and a CRC-32 of all before it.
 """
 
 import os
@@ -108,8 +108,8 @@ class Program:
         """Check everything that does not need a core.
 
         Raises:
-            ProgramError: a word that is no instruction (named by its index), too many words, regions that overlap, leave
-                the window or lie on the wrong side of write_start, or data whose size differs from its region's.
+            ProgramError: a word that is no instruction (named by its index), too many words, regions that overlap,
+                leave the window or lie on the wrong side of write_start, or data whose size differs from its region's.
         """
         where = f"program {self.name!r}"
         if len(self.code) > MAX_WORDS:
@@ -141,21 +141,16 @@ class Program:
             raise ProgramError(f"{where}: expected its own name to be the same, got {region.name!r}")
         if region.addr < 0 or region.size < 0 or region.end > self.window_size:
             raise ProgramError(
-                f"{where}: expected it inside the window of {self.window_size} bytes, got {region.size} bytes at "
-                f"{region.addr:#x}"
+                f"{where}: expected it inside the window of {self.window_size} bytes, got {region.size} bytes at {region.addr:#x}"
             )
         if region.writable and region.addr < self.write_start:
             raise ProgramError(f"{where}: writable, but at {region.addr:#x}, below write_start {self.write_start:#x}")
         if not region.writable and region.end > self.write_start:
-            raise ProgramError(
-                f"{where}: read-only, but ends at {region.end:#x}, above write_start {self.write_start:#x}"
-            )
+            raise ProgramError(f"{where}: read-only, but ends at {region.end:#x}, above write_start {self.write_start:#x}")
         if region.data is not None and len(region.data) != region.size:
             raise ProgramError(f"{where}: expected {region.size} bytes of data, got {len(region.data)}")
         if region.element is not None and region.element not in ELEMENTS.values():
-            raise ProgramError(
-                f"{where}: expected an element of {', '.join(ELEMENTS.values())}, got {region.element!r}"
-            )
+            raise ProgramError(f"{where}: expected an element of {', '.join(ELEMENTS.values())}, got {region.element!r}")
 
     def memory(self) -> np.ndarray:
         """The window as the program starts with it: [window_size] of uint8, writable, zero where no region has data."""
@@ -177,7 +172,7 @@ class Program:
                 version=FORMAT_VERSION, isa=ISA.version, name=self.name, words=len(self.code),
                 window_size=self.window_size, write_start=self.write_start, entry=0, core=self.core,
                 regions=[
-                    _RegionHeader(r.name, r.addr, r.size, None if r.data is None else len(r.data), r.element, r.writable)
+                    _RegionHeader(r.name, r.addr, r.size, _length(r.data), r.element, r.writable)
                     for r in self.regions.values()
                 ],
                 lines=self.lines,
@@ -210,9 +205,7 @@ class Program:
             offset += r.bytes or 0
             if r.name in regions:
                 raise ProgramError(f"{source}: region {r.name!r} appears twice")
-            regions[r.name] = Region(
-                name=r.name, addr=r.addr, size=r.size, data=content, element=r.element, writable=r.writable
-            )
+            regions[r.name] = Region(name=r.name, addr=r.addr, size=r.size, data=content, element=r.element, writable=r.writable)
         program = cls(header.name, code, header.window_size, header.write_start, regions, header.core, header.lines)
         try:
             program.check()
@@ -266,9 +259,7 @@ def _read_header(data: bytes, source: str) -> tuple[_Header, bytes]:
         if versions.version != FORMAT_VERSION:
             raise ProgramError(f"{source}: expected container version {FORMAT_VERSION}, got {versions.version}")
         if versions.isa != ISA.version:
-            raise ProgramError(
-                f"{source}: expected instruction set version {ISA.version}, got {versions.isa}; assemble it again"
-            )
+            raise ProgramError(f"{source}: expected instruction set version {ISA.version}, got {versions.isa}; assemble it again")
         header = msgspec.json.decode(data[8 : 8 + length], type=_Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProgramError(f"{source}: its header can't be read: {error}") from error
@@ -280,3 +271,7 @@ def _read_header(data: bytes, source: str) -> tuple[_Header, bytes]:
     if header.entry != 0:
         raise ProgramError(f"{source}: expected entry 0, got {header.entry}")
     return header, rest
+
+
+def _length(data: bytes | None) -> int | None:
+    return len(data) if data else None  # no bytes and no data are the same
