@@ -13,7 +13,7 @@ from trilobit.isa.spec import ISA
 
 CONFIG = load_core(os.environ.get("PRESET", "tiny"))
 LANES, N = CONFIG.lanes, CONFIG.beat_bytes
-WINDOW = 8192
+WINDOW = 1 << 15
 
 
 class Registers:
@@ -53,7 +53,7 @@ class Registers:
 async def run(dut, mnemonic, **fields) -> int:
     """Run one instruction; clocks from the cycle of its command to that of its retirement."""
     await put(dut, "cmd", word=ISA.encode(mnemonic, **fields), pc=7)
-    for clocks in range(1, 5000):
+    for clocks in range(1, 100_000):
         await cycle(dut)
         if dut.retire__valid.value == 1:
             assert dut.retire__pc.value == 7
