@@ -1,0 +1,77 @@
+# `make demo` and `make test` set themselves up in a fresh clone: a virtual environment in .venv, the pinned packages, the builds.
+# PIP_ARGS are passed to pip; for instance, where torch would come with CUDA:
+#   make test PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+MAPPED := isa assembler hdl sim model bitstreams
+
+.PHONY: help demo test test-full lint typecheck format bench docs pins prerequisites clean distclean
+
+help:
+	@echo "make demo       a story from the simulated accelerator"
+	@echo "make test       tests, lint, types and freshness of generated files"
+	@echo "make test-full  the same with the slow tests"
+	@echo "make bench      benchmarks; results go to bench/results"
+	@echo "make lint       ruff and mypy only;  make format: apply ruff's format"
+	@echo "make docs       generated pages;  make clean: builds and caches"
+
+prerequisites:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "trilobit: expected Python 3.11 or later as $(PYTHON), got $$($(PYTHON) --version 2>&1); set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "trilobit: expected Python's venv module; install the package python3-venv" >&2; exit 1; }
+	@for tool in g++ make perl; do command -v $$tool >/dev/null || \
+	  { echo "trilobit: expected $$tool, found none; install the package $$tool" >&2; exit 1; }; done
+
+$(BIN)/python: | prerequisites
+	$(PYTHON) -m venv $(VENV)
+
+# The demo needs no torch, so that it starts soon; the tests need everything.
+$(VENV)/.ready-demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what the demo needs (first time: a minute or two)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[rtl]"
+	@touch $@
+
+$(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing packages for development (first time: some minutes)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/.ready-demo
+
+demo: $(VENV)/.ready-demo
+	$(BIN)/trilobit demo
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory typecheck
+
+# mypy does not know setuptools' folder mapping; a tree of links shows it the import package as it is installed.
+typecheck: $(VENV)/.ready
+	@rm -rf build/typecheck && mkdir -p build/typecheck/trilobit
+	@for path in trilobit/*; do ln -s "$(CURDIR)/$$path" build/typecheck/trilobit/; done
+	@for path in $(MAPPED); do ln -s "$(CURDIR)/$$path" build/typecheck/trilobit/; done
+	cd build/typecheck && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p trilobit
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-full: lint
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+pins: $(VENV)/.ready
+	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'
+
+clean:
+	rm -rf build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
