@@ -1,0 +1,19 @@
+"""The ternary product unit on both simulators."""
+
+import pytest
+from support import run_cocotb
+
+from trilobit.hdl.matmul import TernaryMatmul
+from trilobit.hdl.verilog import to_verilog
+from trilobit.isa.core import load_core, presets
+
+
+@pytest.mark.parametrize("preset", ["tiny", "paper8"])
+def test_products_equal_their_integer_function(preset, seed):
+    simulators = ("verilator", "icarus") if preset == "tiny" else ("verilator",)
+    run_cocotb(TernaryMatmul(load_core(preset)), "matmul", "cocotb_matmul", env={"PRESET": preset}, simulators=simulators, seed=seed)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_elaborates(preset):
+    assert "module matmul" in to_verilog(TernaryMatmul(load_core(preset)), "matmul")
