@@ -1,0 +1,282 @@
+"""The row-wise unit: elementwise instructions and argmax over vector registers."""
+
+import re
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from trilobit.hdl.interfaces import (
+    ELEMENT_BITS,
+    EXPONENT_BITS,
+    CommandSignature,
+    ReadSignature,
+    RetireSignature,
+    WriteSignature,
+    decode,
+)
+from trilobit.hdl.rowwise_argmax import TOKEN_BITS, ArgmaxSearch
+from trilobit.hdl.rowwise_delay import Chain, delay_in_memory
+from trilobit.hdl.rowwise_lane import RESULT_CYCLE, RowWiseLane
+from trilobit.hdl.rowwise_noise import NOISE_LATENCY, GumbelNoise
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.semantics import SHIFT_LIMIT
+from trilobit.isa.spec import ISA
+
+__all__ = ["RETIRE_LATENCY", "ROWWISE_LATENCY", "RowWise"]
+
+ROWWISE_LATENCY = RESULT_CYCLE
+RETIRE_LATENCY = ROWWISE_LATENCY + 1
+_IN_FLIGHT = 32  # more than RETIRE_LATENCY, the most instructions that the pipeline can hold
+
+# What each instruction asks of the pipeline; see LaneControl. Registers follow from isa.yaml's reads.
+_FLAGS: dict[str, set[str]] = {
+    "add": {"add4", "count_b4"},
+    "sub": {"subtract4", "count_b4"},
+    "mul": {"b_factor4", "count_factor4"},
+    "div": {"divide4", "whole4", "abs4", "divide7", "divide9", "table13", "count_b4"},
+    "exp": {"k_p2", "exp7", "exp12", "table13", "count_x4"},
+    "sig": {"k_p2", "nabs4", "sigmoid7", "sigmoid12", "table13", "count_x4"},
+    "silu": {"b_p2", "nabs4", "sigmoid7", "sigmoid12", "table13"},
+    "onem": {"k_p2", "subtract4", "count_b4"},
+    "lerp": {"add4", "negate4", "c_factor4", "addend18", "count_b4", "count_c4"},
+    "max": {"subtract4", "whole4", "max5", "count_b4"},
+    "mov": {"k_p2", "add4", "count_b4"},  # its immediate bits are zero
+    "addi": {"k_p2", "add4", "count_b4"},
+    "muli": {"k_p2", "b_factor4", "count_factor4"},
+    "argmax": {"c_factor4"},
+}
+_FLAG_NAMES = sorted(set().union(*_FLAGS.values()))
+_WIDE = ("lerp", "argmax")  # always 32 bits
+_CONSTANTS = {"exp": 17, "sig": 16}  # p = 2^this, so that the mantissa, in bits 6 and up of the factor, stands where the formula says
+
+
+class RowWise(wiring.Component):
+    """Row-wise unit: ``lanes`` elements a clock through one pipeline of fixed depth.
+
+    A word enters the pipeline in a cycle in which all its source words may be read and its destination word may be written; the
+    pipeline then never stalls. The word is read in that cycle, written (``write.en``) :data:`ROWWISE_LATENCY` cycles later and
+    may be seen in the register one cycle after that, in which, after the last word, the instruction retires
+    (:data:`RETIRE_LATENCY`). The next instruction is accepted in the cycle in which the last word enters, so that its first word can
+    enter in the next. An instruction of n words that never waits retires ``n + RETIRE_LATENCY`` cycles after ``cmd`` was taken.
+
+    A register that is named twice as a source is read once, through the lowest port that names it.
+
+    ``argmax`` goes through the same pipeline an element a clock, so that a word of va takes ``lanes`` cycles; noise or not,
+    n elements that never wait retire ``n + RETIRE_LATENCY`` cycles after ``cmd`` was taken. ``token_valid`` comes with the
+    retirement.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        ``lanes`` and ``max_length`` count.
+
+    Members
+    -------
+    cmd : In(CommandSignature()), retire : Out(RetireSignature())
+    active : Out(1)
+        An instruction waits or is in the pipeline.
+    saturated : Out(range(lanes + 1))
+        Elements that saturated, of the word that is written in this cycle; zero in other cycles.
+    a, b, c : Out(ReadSignature(config)), write : Out(WriteSignature(config))
+    seed, position : In(32)
+        Key of the noise; stable from an argmax's command on.
+    temperature_m : In(16), temperature_e : In(signed(10))
+        ``1 / (T ln 2)``; mantissa 0 means no noise. Stable while an argmax runs.
+    token_valid : Out(1), token : Out(24)
+        One cycle, when an argmax with ``last`` retires.
+    """
+
+    def __init__(self, config: CoreConfig):
+        self.config = config
+        super().__init__({
+            "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1),
+            "saturated": Out(range(config.lanes + 1)),
+            "a": Out(ReadSignature(config)), "b": Out(ReadSignature(config)), "c": Out(ReadSignature(config)),
+            "write": Out(WriteSignature(config)),
+            "seed": In(32), "position": In(32), "temperature_m": In(16), "temperature_e": In(signed(EXPONENT_BITS)),
+            "token_valid": Out(1), "token": Out(TOKEN_BITS),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.config.lanes
+        lane_bits = (lanes - 1).bit_length()
+        units = [RowWiseLane() for _ in range(lanes)]
+        for i, lane in enumerate(units):
+            m.submodules[f"lane{i}"] = lane
+
+        # ---- the instruction whose words enter (cycle 0) ---------------------------------------------------------------
+        accept, occupied, enter, last = Signal(), Signal(), Signal(), Signal()
+
+        def field(name):
+            return decode(self.cmd.word, name)
+
+        def is_op(*names):
+            return Cat(field("op") == ISA.by_name[name].opcode for name in names).any()
+
+        def held(name, value):
+            """A value taken from the instruction when it is accepted."""
+            value = Value.cast(value)
+            register = Signal(value.shape(), name=f"held_{name}", reset_less=True)
+            with m.If(accept):
+                m.d.sync += register.eq(value)
+            return register
+
+        last_index = (field("len") - 1)[:16]
+        va, vb, vc, vd, shb, sho, sha, neg = (
+            held(name, field(name)) for name in ("va", "vb", "vc", "vd", "shb", "sho", "sha", "neg")
+        )  # fmt: skip
+        last_word, tail = held("last_word", last_index[lane_bits : lane_bits + len(self.a.addr)]), held("tail", last_index[:lane_bits])
+        uses_a, uses_b, uses_c = (
+            held(f"uses_{v}", is_op(*(op for op in _FLAGS if v in ISA.by_name[op].reads))) for v in ("va", "vb", "vc")
+        )  # fmt: skip
+        argmax, noisy = held("argmax", is_op("argmax")), held("noisy", field("noise") & self.temperature_m.any())
+        wide = held("wide", field("wide") | is_op(*_WIDE))
+        flags = {name: held(name, is_op(*(op for op in _FLAGS if name in _FLAGS[op]))) for name in _FLAG_NAMES}
+        # The constant of p: 2^17 and 2^16 for exp and sig, 1 << sha for onem, imm << sha.
+        constant = held("constant", Mux(is_op("onem", *_CONSTANTS), 1, Mux(is_op("addi", "muli"), field("imm"), 0)))
+        constant_shift = held("constant_shift", field("sha")[:5])
+        for op, shift in _CONSTANTS.items():
+            with m.If(accept & is_op(op)):
+                m.d.sync += constant_shift.eq(shift)
+
+        word, element = Signal(len(self.a.addr)), Signal(lane_bits)
+        more = Signal()  # argmax has entered element 0 of its word: the others follow without asking
+        b_is_a, c_is_a, c_is_b, word_done = Signal(), Signal(), Signal(), Signal()
+        may_read = (
+            (self.a.ok | ~uses_a) & (self.b.ok | ~uses_b | b_is_a) & (self.c.ok | ~uses_c | c_is_a | c_is_b)
+        )  # fmt: skip
+        m.d.comb += [
+            b_is_a.eq(uses_a & (va == vb)),
+            c_is_a.eq(uses_a & (va == vc)),
+            c_is_b.eq(uses_b & (vb == vc)),
+            more.eq(element != 0),
+            enter.eq(occupied & (more | (may_read & (self.write.ok | argmax)))),
+            last.eq((word == last_word) & (~argmax | (element == tail))),
+            word_done.eq(~argmax | (element == lanes - 1)),
+            self.cmd.ready.eq(~occupied | (enter & last)),
+            accept.eq(self.cmd.valid & self.cmd.ready),
+            self.a.en.eq(enter & ~more & uses_a),
+            self.b.en.eq(enter & uses_b & ~b_is_a),
+            self.c.en.eq(enter & uses_c & ~c_is_a & ~c_is_b),
+            self.write.chk_reg.eq(vd),
+            self.write.chk_addr.eq(word),
+        ]
+        for port, register in ((self.a, va), (self.b, vb), (self.c, vc)):
+            m.d.comb += [port.reg.eq(register), port.addr.eq(word)]
+        with m.If(enter):
+            m.d.sync += [word.eq(Mux(last, 0, word + word_done)), element.eq(Mux(last | word_done, 0, element + 1))]
+        with m.If(self.cmd.ready):
+            m.d.sync += occupied.eq(self.cmd.valid)
+
+        # ---- along the pipeline ------------------------------------------------------------------------------------------
+        tick = Signal(5)
+        m.d.sync += tick.eq(tick + 1)
+
+        def chain(name, value, cycle=0, **options):
+            return Chain(m, name, value, cycle, **options)
+
+        valids, lasts, argmaxes = chain("valid", enter, reset=True), chain("last", last), chain("argmax", argmax)
+        noisies = chain("noisy", noisy)
+        m.d.comb += self.active.eq(occupied | Cat(valids.at(n) for n in range(1, RETIRE_LATENCY + 1)).any())
+
+        # Cycle 1: the operands. The further elements of argmax come from the lane above, into lane 0, where they are
+        # multiplied by the temperature or by one.
+        neighbour1 = chain("more", more).at(1)
+        b_is_a1, c_is_a1, c_is_b1 = chain("b_is_a", b_is_a).at(1), chain("c_is_a", c_is_a).at(1), chain("c_is_b", c_is_b).at(1)
+        for i, lane in enumerate(units):
+            a, b, c = (port.data.word_select(i, ELEMENT_BITS).as_signed() for port in (self.a, self.b, self.c))
+            above = units[i + 1].a_held if i + 1 < lanes else a
+            m.d.comb += [
+                lane.a.eq(Mux(neighbour1, above, a)),
+                lane.b.eq(Mux(b_is_a1, a, b)),
+                lane.c.eq(Mux(c_is_a1, a, Mux(c_is_b1, b, c))),
+                lane.tick.eq(tick),
+            ]
+        with m.If(argmaxes.at(1)):
+            m.d.comb += units[0].c.eq(Mux(noisies.at(1), self.temperature_m, 1))
+
+        # Cycles 0 to 2: the shift of argmax takes the temperature's 16 fraction bits away, and never goes to the left.
+        scale, shift1 = Signal(signed(12)), Signal(signed(8), reset_less=True)
+        m.d.comb += scale.eq(Cat(sha[:6], 0).as_signed() - 16 - self.temperature_e)
+        scale_shift = Mux(scale < 0, 0, Mux(scale > SHIFT_LIMIT, SHIFT_LIMIT, scale))
+        m.d.sync += shift1.eq(Mux(argmax, Mux(noisy, scale_shift, 0), sho))
+
+        # Cycle 2: the masks of the shift of b. Rotated by r, its low 32 - r bits (kept) are where they belong.
+        shb2, kept = chain("shb", shb).at(2), Signal(32)
+        to_left = shb2[-1]
+        keep3, fill3, check3 = (Signal(32, name=name, reset_less=True) for name in ("keep3", "fill3", "check3"))
+        round3, constant1 = Signal(reset_less=True), Signal(signed(32), reset_less=True)
+        m.d.comb += kept.eq(Const(0xFFFFFFFF, 32) >> shb2[:5])
+        m.d.sync += [
+            constant1.eq(constant << constant_shift),
+            round3.eq(~to_left & shb2[:5].any()),
+        ]
+        with m.If(to_left):  # what went out at the top is below now; it and the new sign must equal the old sign
+            m.d.sync += [keep3.eq(~kept), fill3.eq(0), check3.eq(kept | (1 << 31))]
+        with m.Else():
+            m.d.sync += [keep3.eq(kept), fill3.eq(~kept), check3.eq(0)]
+
+        control = {
+            "k2": chain("constant", constant1, 1).at(2), "rotate2": shb2[:5],
+            "keep3": keep3, "fill3": fill3, "check3": check3, "round3": round3,
+            "mirror4": chain("mirror", neg).at(4), "shift7": chain("shift", shift1, 1).at(7), "wide19": chain("wide", wide).at(19),
+        }  # fmt: skip
+        for name in _FLAG_NAMES:
+            control[name] = chain(name, flags[name]).at(int(re.search(r"\d+$", name)[0]))
+        for lane in units:
+            m.d.comb += [lane.control[name].eq(value) for name, value in control.items()]
+
+        # ---- results (cycles 19 to 21) --------------------------------------------------------------------------------------
+        # What the results of an instruction need waits in a queue; words and elements are counted again.
+        waiting = data.StructLayout({"vd": 3, "pc": 16, "tail": lane_bits, "first": 1, "commit": 1})
+        m.submodules.queue = queue = Memory(shape=waiting, depth=_IN_FLIGHT, init=[], attrs={"ram_style": "distributed"})
+        put, get = queue.write_port(), queue.read_port(domain="comb")
+        put_at, get_at = Signal(range(_IN_FLIGHT)), Signal(range(_IN_FLIGHT))
+        m.d.comb += [
+            put.en.eq(accept), put.addr.eq(put_at), get.addr.eq(get_at),
+            put.data.vd.eq(field("vd")), put.data.pc.eq(self.cmd.pc), put.data.tail.eq(last_index[:lane_bits]),
+            put.data.first.eq(field("first")), put.data.commit.eq(field("last")),
+        ]  # fmt: skip
+        m.d.sync += [put_at.eq(put_at + accept), get_at.eq(get_at + (valids.at(19) & lasts.at(19)))]
+        entry20, written = Signal(waiting, reset_less=True), Signal(len(word))
+        m.d.sync += entry20.eq(get.data)
+        valid20, last20, argmax20 = valids.at(20), lasts.at(20), argmaxes.at(20)
+        with m.If(valid20):
+            m.d.sync += written.eq(Mux(last20, 0, written + 1))
+        m.d.comb += [
+            self.write.en.eq(valid20 & ~argmax20),
+            self.write.reg.eq(entry20.vd),
+            self.write.addr.eq(written),
+            self.write.mask.eq(Cat(~last20 | (entry20.tail >= i) for i in range(lanes))),
+            self.write.data.eq(Cat(lane.result for lane in units)),
+            self.saturated.eq(sum((lane.saturated & self.write.mask[i] & self.write.en) for i, lane in enumerate(units))),
+            self.retire.valid.eq(valids.at(21) & lasts.at(21)),
+            self.retire.pc.eq(chain("pc", entry20.pc, 20).at(21)),
+        ]
+
+        # ---- argmax (noise in cycles 2 to 20, search in cycle 20) -----------------------------------------------------------
+        m.submodules.noise = noise = GumbelNoise()
+        m.submodules.search = search = ArgmaxSearch()
+        index = Signal(32, reset_less=True)
+        with m.If(accept):
+            m.d.sync += index.eq(field("base"))
+        with m.Elif(enter):
+            m.d.sync += index.eq(index + 1)
+        index2 = chain("index", index).at(2)
+        m.d.comb += [
+            noise.key0.eq(self.seed),
+            noise.key1.eq(self.position),
+            noise.counter.eq(index2),
+            search.valid.eq(valid20 & argmax20),
+            search.last.eq(last20),
+            search.restart.eq(entry20.first),
+            search.logit.eq(units[0].result),
+            search.noise.eq(noise.o & noisies.at(20).replicate(len(noise.o))),
+            search.index.eq(delay_in_memory(m, "index_delay", tick, index2[:TOKEN_BITS], NOISE_LATENCY)),
+            self.token_valid.eq(self.retire.valid & argmaxes.at(21) & chain("commit", entry20.commit, 20).at(21)),
+            self.token.eq(search.best),
+        ]
+        return m

@@ -1,0 +1,58 @@
+"""Delays of the row-wise pipeline: short ones in registers, long ones of wide words in small memories."""
+
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib.memory import Memory
+
+__all__ = ["Chain", "delay_in_memory"]
+
+
+class Chain:
+    """A control signal in each cycle of a pipeline; the registers that delay it are made when they are asked for.
+
+    Args:
+        m: where the registers go.
+        name: of the signals, followed by the cycle.
+        value: the signal in cycle ``cycle``.
+        reset: whether the registers have a reset (valid bits).
+    """
+
+    def __init__(self, m: Module, name: str, value, cycle: int, reset: bool = False):
+        self._m, self._name, self._reset = m, name, reset
+        self._stages = {cycle: Value.cast(value)}
+
+    def at(self, cycle: int) -> Value:
+        """The signal in a cycle, not before the first.
+
+        Raises:
+            ValueError: the cycle is before the chain's first.
+        """
+        if cycle < min(self._stages):
+            raise ValueError(f"{self._name}: expected a cycle from {min(self._stages)}, got {cycle}")
+        if cycle not in self._stages:
+            before = self.at(cycle - 1)
+            now = Signal(before.shape(), name=f"{self._name}{cycle}", reset_less=not self._reset)
+            self._m.d.sync += now.eq(before)
+            self._stages[cycle] = now
+        return self._stages[cycle]
+
+
+def delay_in_memory(m: Module, name: str, tick, value, cycles: int) -> Value:
+    """``value`` as it was ``cycles`` (2 to 32) clocks ago, in a circular buffer of 16 or 32 words and an output register.
+
+    Args:
+        m: where the memory goes, as submodule ``name``.
+        tick: 5 bits that count up every clock, whatever they start from.
+        value: the signal to delay.
+    """
+    if not 2 <= cycles <= 32:
+        raise ValueError(f"{name}: expected a delay of 2 to 32 clocks, got {cycles}")
+    value = Value.cast(value)
+    depth = 16 if cycles <= 16 else 32
+    m.submodules[name] = memory = Memory(shape=len(value), depth=depth, init=[], attrs={"ram_style": "distributed"})
+    write, read = memory.write_port(), memory.read_port()
+    bits = (depth - 1).bit_length()
+    m.d.comb += [
+        write.en.eq(1), write.addr.eq(tick[:bits]), write.data.eq(value),
+        read.en.eq(1), read.addr.eq((tick - (cycles - 1))[:bits]),
+    ]  # fmt: skip
+    return read.data.as_signed() if value.shape().signed else read.data

@@ -1,0 +1,267 @@
+"""One lane of the row-wise unit: an element a clock through one pipeline that serves every elementwise instruction.
+
+The path of an element, by cycle (cycle 0 reads the registers, so operands arrive in cycle 1):
+
+=======  =====================================================================================================
+cycle    what
+=======  =====================================================================================================
+1        operands are captured
+2        b is rotated by its shift; p = a, b or the constant; c saturates to 25 bits
+3        mask and rounding of the rotated b, saturation to 32 bits: b'
+4        D = p +- b' (or +-p); X = sat24(b'); V = +-X or |b'|; the early factor: 1, sat25(b') or c
+5        maximum; X * log2(e) in limbs; leading zeros of |b'|
+6        the sum of the limbs: a power of two; the divisor's fraction
+6-9      EXP2 table
+7-8      the final shift from the instruction's and the element's exponent
+9        the argument of the reciprocal: e shifted by its exponent, or the divisor's fraction
+9-12     RECIP table
+12-13    e * reciprocal, rounded; the late factor: exponential, reciprocal or their product
+14-15    D times the factor, in limbs
+16-19    final shift with rounding, the addend of lerp, saturation
+20       the result is written
+=======  =====================================================================================================
+
+What is needed later waits in small memories (:func:`~trilobit.hdl.rowwise_delay.delay_in_memory`).
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from trilobit.hdl.multiply import Multiplier, limbs
+from trilobit.hdl.rowwise_delay import Chain, delay_in_memory
+from trilobit.hdl.shift import RoundSaturate, add_carry, fits, limit, normalise_left
+from trilobit.hdl.table import TableFunction
+from trilobit.isa.semantics import LOG2E
+from trilobit.isa.tables import EXP2, FRACTION_BITS, RECIP
+
+__all__ = ["RESULT_CYCLE", "LaneControl", "RowWiseLane"]
+
+RESULT_CYCLE = 20
+LOG2E_HIGH = 3 << 19  # log2(e) as a sum of two bits minus a number of 17 bits, which fits a multiplier
+LOG2E_LOW = LOG2E_HIGH - LOG2E
+
+
+class LaneControl(data.StructLayout):
+    """What all lanes are told; the number in a name is the cycle in which it counts.
+
+    ``b_p2``/``k_p2``: p is b / the constant ``k2`` (else a). ``rotate2``: the shift of b, modulo 32. ``keep3``, ``fill3``,
+    ``check3``, ``round3``: the bits of the rotated b that count, those that repeat its sign, those that must equal it,
+    and whether to round. ``add4``, ``subtract4``: b' into D; ``negate4``: p is negated; ``divide4``: negated if b' is negative.
+    ``whole4``: V is b' instead of X; ``abs4``/``nabs4``: its absolute value / the negative of that; ``mirror4``: the sigmoid of
+    the negative. ``b_factor4``/``c_factor4``: the early factor is sat25(b') / c (else 1). ``count_*4``: which saturations count.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "b_p2": 1, "k_p2": 1, "k2": signed(32), "rotate2": 5,
+            "keep3": 32, "fill3": 32, "check3": 32, "round3": 1,
+            "add4": 1, "subtract4": 1, "negate4": 1, "divide4": 1, "whole4": 1, "abs4": 1, "nabs4": 1, "mirror4": 1,
+            "b_factor4": 1, "c_factor4": 1, "count_b4": 1, "count_x4": 1, "count_factor4": 1, "count_c4": 1,
+            "max5": 1, "exp7": 1, "sigmoid7": 1, "divide7": 1, "shift7": signed(8),
+            "divide9": 1, "exp12": 1, "sigmoid12": 1, "table13": 1, "addend18": 1, "wide19": 1,
+        })  # fmt: skip
+
+
+class RowWiseLane(wiring.Component):
+    """One element a clock, result :data:`RESULT_CYCLE` - 1 cycles after the operands; free of resets, never stalls.
+
+    Members
+    -------
+    control : In(LaneControl())
+    tick : In(5)
+        Counts up every clock.
+    a, b, c : In(signed(32))
+        Operands, in cycle 1.
+    a_held : Out(signed(32))
+        The captured a, in cycle 2.
+    result : Out(signed(32)), saturated : Out(1)
+        In cycle 20.
+    """
+
+    control: In(LaneControl())
+    tick: In(5)
+    a: In(signed(32))
+    b: In(signed(32))
+    c: In(signed(32))
+    a_held: Out(signed(32))
+    result: Out(signed(32))
+    saturated: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        ctl = self.control
+
+        def reg(shape, name):
+            return Signal(shape, name=name, reset_less=True)
+
+        # ---- cycle 1: capture ----------------------------------------------------------------------------------------
+        a2, b2, c2 = (reg(signed(32), name) for name in ("a2", "b2", "c2"))
+        m.d.sync += [a2.eq(self.a), b2.eq(self.b), c2.eq(self.c)]
+        m.d.comb += self.a_held.eq(a2)
+
+        # ---- cycle 2: rotate b to the right (a left shift is a rotation by 32 - n) ----------------------------------------
+        rotated3, b_sign3 = reg(32, "rotated3"), reg(1, "b_sign3")
+        p3, c3, c_over3 = reg(signed(32), "p3"), reg(signed(25), "c3"), reg(1, "c_over3")
+
+        def rotate(x, amount, step):
+            parts = [Cat(x[n * step :], x[: n * step]) for n in range(1 << len(amount))]
+            while len(parts) > 1:
+                bit = amount[-1]
+                half = len(parts) // 2
+                parts = [Mux(bit, high, low) for low, high in zip(parts[:half], parts[half:], strict=True)]
+                amount = amount[:-1]
+            return parts[0]
+
+        turn16, turn4 = Signal(32), Signal(32)
+        m.d.comb += [turn16.eq(rotate(b2, ctl.rotate2[4:], 16)), turn4.eq(rotate(turn16, ctl.rotate2[2:4], 4))]
+        m.d.sync += [
+            rotated3.eq(rotate(turn4, ctl.rotate2[:2], 1)),
+            b_sign3.eq(b2[-1]),
+            p3.eq(Mux(ctl.k_p2, ctl.k2, Mux(ctl.b_p2, b2, a2))),
+            c3.eq(Mux(fits(c2, 25), c2[:25].as_signed(), limit(c2[-1], 25))),
+            c_over3.eq(~fits(c2, 25)),
+        ]
+
+        # ---- cycle 3: b' = sat32(rs(b, shift)) ------------------------------------------------------------------------
+        b4, b_over4 = reg(signed(32), "b4"), reg(1, "b_over4")
+        p4, c4, c_over4 = reg(signed(32), "p4"), reg(signed(25), "c4"), reg(1, "c_over4")
+        sign3 = b_sign3.replicate(32)
+        masked, over = Signal(32), Signal()
+        m.d.comb += [
+            masked.eq((rotated3 & ctl.keep3) | (sign3 & ctl.fill3)),
+            over.eq(((rotated3 ^ sign3) & ctl.check3).any()),
+        ]
+        m.d.sync += [
+            b4.eq(Mux(over, limit(b_sign3, 32), add_carry(masked, Const(0, 1), rotated3[-1] & ctl.round3)[:32].as_signed())),
+            b_over4.eq(over),
+            p4.eq(p3), c4.eq(c3), c_over4.eq(c_over3),
+        ]  # fmt: skip
+
+        # ---- cycle 4: D, V, the early factor ----------------------------------------------------------------------------
+        d5, v5, p5 = reg(signed(33), "d5"), reg(signed(32), "v5"), reg(signed(32), "p5")
+        factor5, over5, tail5, zero5 = reg(signed(25), "factor5"), reg(1, "over5"), reg(1, "tail5"), reg(1, "zero5")
+        sign4, zero4, fits24, fits25 = b4[-1], Signal(), Signal(), Signal()
+        x4, v4 = Signal(signed(24)), Signal(signed(32))
+        negate_p, negate_v = Signal(), Signal()
+        m.d.comb += [
+            zero4.eq(~b4.any()),
+            fits24.eq(fits(b4, 24)),
+            fits25.eq(fits(b4, 25)),
+            x4.eq(Mux(fits24, b4[:24].as_signed(), limit(sign4, 24))),
+            v4.eq(Mux(ctl.whole4, b4, x4)),
+            negate_p.eq(ctl.negate4 | (ctl.divide4 & sign4)),
+            negate_v.eq((ctl.abs4 & sign4) | (ctl.nabs4 & ~sign4)),
+        ]
+        p33 = Cat(p4, p4[-1]) ^ negate_p.replicate(33)
+        q33 = (Cat(b4, sign4) & (ctl.add4 | ctl.subtract4).replicate(33)) ^ ctl.subtract4.replicate(33)
+        m.d.sync += [
+            d5.eq(add_carry(p33, q33, negate_p | ctl.subtract4)[:33].as_signed()),
+            v5.eq(add_carry(v4 ^ negate_v.replicate(32), Const(0, 1), negate_v)[:32].as_signed()),
+            p5.eq(p4),
+            factor5.eq(Mux(ctl.c_factor4, c4, Mux(ctl.b_factor4, Mux(fits25, b4[:25].as_signed(), limit(sign4, 25)), 1))),
+            over5.eq((ctl.count_b4 & b_over4) | (ctl.count_x4 & ~fits24) | (ctl.count_factor4 & ~fits25) | (ctl.count_c4 & c_over4)),
+            tail5.eq(Mux(ctl.mirror4, ~sign4 & ~zero4, sign4)),
+            zero5.eq(zero4),
+        ]
+
+        # ---- cycle 5: maximum; X * log2(e) = X * HIGH - X * LOW in limbs; leading zeros ------------------------------------
+        d6 = reg(signed(33), "d6")
+        low, high = limbs(v5[:24].as_signed())
+        low6 = reg(len(low) + LOG2E_LOW.bit_length(), "low6")
+        high6 = reg(signed(len(high) + LOG2E_LOW.bit_length() + 1), "high6")
+        triple6 = reg(signed(26), "triple6")
+        some_zeros, zeros6 = normalise_left(m, v5.as_unsigned(), (16, 8), 25, "v5")
+        divisor6, count6 = reg(25, "divisor6"), reg(2, "count6")
+        m.d.sync += [
+            d6.eq(Mux(ctl.max5, Mux(d5[-1], v5, p5), d5)),
+            low6.eq(low * LOG2E_LOW),
+            high6.eq(high * Const(LOG2E_LOW, signed(18))),
+            triple6.eq(add_carry(v5[:24].as_signed(), v5[:24].as_signed() << 1, Const(1, 1))),
+            divisor6.eq(some_zeros), count6.eq(zeros6),
+        ]  # fmt: skip
+
+        # ---- cycle 6: power = rs(X * log2(e), 20), 17 fraction bits ---------------------------------------------------------
+        # In units of 2^17: 3 * X * 4 + 4 (the half of 2^20) - high - low / 2^17, the last rounded up before it is taken away.
+        m.submodules.exp2 = exp2 = TableFunction(EXP2)
+        power6, coarse6 = Signal(signed(25)), Signal(signed(29))
+        whole7, tail6, tail7, zero6, zero7 = reg(signed(8), "whole7"), reg(1, "tail6"), reg(1, "tail7"), reg(1, "zero6"), reg(1, "zero7")
+        m.d.comb += [
+            coarse6.eq(Cat(Const(0, 2), triple6).as_signed() - high6),
+            # -ceil(low / 2^17) = ~(low >> 17) + (no bits below)
+            power6.eq(add_carry(coarse6, Cat(~low6[17:], Const(1, 1)).as_signed(), ~low6[:17].any()) >> 3),
+            exp2.u.eq(power6[:FRACTION_BITS]),
+        ]
+        fraction, zeros = normalise_left(m, divisor6, (4, 2, 1), 18, "divisor6")
+        fraction7, zeros7 = reg(FRACTION_BITS, "fraction7"), reg(5, "zeros7")
+        m.d.sync += [
+            whole7.eq(power6[FRACTION_BITS:]),
+            fraction7.eq(fraction[:FRACTION_BITS]),
+            zeros7.eq(Cat(zeros, count6)),
+            tail6.eq(tail5), tail7.eq(tail6), zero6.eq(zero5), zero7.eq(zero6),
+        ]  # fmt: skip
+
+        # ---- cycles 7 and 8: the final shift --------------------------------------------------------------------------------
+        # exp: - whole; sigmoid of a negative number: - whole - 1; quotient: the divisor's exponent.
+        shift8, undefined8 = reg(signed(10), "shift8"), reg(1, "undefined8")
+        shift9, short9 = reg(6, "shift9"), reg(1, "short9")
+        down8, fraction8 = reg(8, "down8"), reg(FRACTION_BITS, "fraction8")
+        fraction9, down9, unity9 = reg(FRACTION_BITS, "fraction9"), reg(5, "down9"), reg(1, "unity9")
+        adjust = Signal(signed(8))
+        with m.If(ctl.exp7 | (ctl.sigmoid7 & tail7)):
+            m.d.comb += adjust.eq(~whole7)
+        with m.Elif(ctl.divide7):
+            m.d.comb += adjust.eq(Cat(~zeros7, 0))
+        m.d.sync += [
+            shift8.eq(add_carry(ctl.shift7, adjust, ctl.exp7)),
+            undefined8.eq(ctl.divide7 & zero7),
+            short9.eq(shift8[-1] | undefined8),
+            shift9.eq(Mux(shift8[6:].any(), 63, shift8[:6])),
+            # e is shifted by -whole, of which one is wires; whole = 0 is e = 1, and 1 + e then leaves the table's range.
+            down8.eq(~whole7),
+            unity9.eq(down8[-1]),
+            down9.eq(Mux(down8[5:7].any(), 31, down8[:5])),
+            fraction8.eq(fraction7), fraction9.eq(fraction8),
+        ]  # fmt: skip
+
+        # ---- cycle 9: the reciprocal's argument -------------------------------------------------------------------------------
+        m.submodules.recip = recip = TableFunction(RECIP)
+        e9 = exp2.o
+        e_down, e_by16, e_by4 = Signal(FRACTION_BITS), Signal(FRACTION_BITS), Signal(FRACTION_BITS)
+        m.d.comb += [
+            e_by16.eq(Mux(down9[4], e9[1:] >> 16, e9[1:])),
+            e_by4.eq(Mux(down9[3], Mux(down9[2], e_by16 >> 12, e_by16 >> 8), Mux(down9[2], e_by16 >> 4, e_by16))),
+            e_down.eq(Mux(down9[1], Mux(down9[0], e_by4 >> 3, e_by4 >> 2), Mux(down9[0], e_by4 >> 1, e_by4))),
+            recip.u.eq(Mux(ctl.divide9, fraction9, e_down | unity9.replicate(FRACTION_BITS))),
+        ]
+        e10, e11, e12 = (reg(len(e9), f"e{n}") for n in (10, 11, 12))
+        m.d.sync += [e10.eq(e9), e11.eq(e10), e12.eq(e11)]
+
+        # ---- cycles 12 and 13: the late factor, then the choice ----------------------------------------------------------------
+        tail12, tail13 = Chain(m, "tail", tail7, 7).at(12), reg(1, "tail13")
+        tail_product13, table13 = reg(19, "tail_product13"), reg(18, "table13")
+        m.d.sync += [
+            tail13.eq(tail12 & ctl.sigmoid12),
+            tail_product13.eq((e12 * recip.o) >> 17),
+            table13.eq(Mux(ctl.exp12, e12, recip.o)),
+        ]
+        early13 = delay_in_memory(m, "factor_delay", self.tick, factor5, 13 - 5)
+        late = Mux(tail13, add_carry(tail_product13[1:], Const(0, 1), tail_product13[0])[:18], table13)
+        factor14 = reg(signed(25), "factor14")
+        m.d.sync += factor14.eq(Mux(ctl.table13, Cat(Const(0, 6), late, 0).as_signed(), early13))
+
+        # ---- cycles 14 to 19 ----------------------------------------------------------------------------------------------------
+        m.submodules.multiply = multiply = Multiplier(33, 25)
+        m.submodules.finish = finish = RoundSaturate(58)
+        late18 = delay_in_memory(m, "p_delay", self.tick, Cat(p5, over5), 18 - 5)
+        over20 = Chain(m, "over", late18[-1], 18).at(20)
+        m.d.comb += [
+            multiply.a.eq(delay_in_memory(m, "d_delay", self.tick, d6, 14 - 6)),
+            multiply.b.eq(factor14),
+            finish.value.eq(multiply.product),
+            Cat(finish.shift, finish.short).eq(delay_in_memory(m, "shift_delay", self.tick, Cat(shift9, short9), 16 - 9)),
+            finish.addend.eq((late18[:32] & ctl.addend18.replicate(32)).as_signed()),
+            finish.wide.eq(ctl.wide19),
+        ]
+        m.d.comb += [self.result.eq(finish.result), self.saturated.eq(finish.saturated | over20)]
+        return m
