@@ -16,6 +16,7 @@ from trilobit.model.graph import Graph, Node
 
 __all__ = ["lower"]
 
+_SIGMOID_TOP = 1 - 2.0**-18  # the largest sigmoid that the machine's table gives
 _EXACT = 1e-6  # constants that are equal up to this cancel: they come from fp32 arithmetic
 
 
@@ -109,15 +110,11 @@ class _Lowering:
                     range=x.range * other.range,
                 )  # fmt: skip
             gain1, plain, constant = first.attrs["gain"], eps2, eps2 * first.attrs["eps"]
-        square = self._make(
-            "rms", x, y, node=node, name=f"{node.name}.rms", length=x.length, gain=gain1, plain=plain, constant=constant
-        )
+        square = self._make("rms", x, y, node=node, name=f"{node.name}.rms", length=x.length, gain=gain1, plain=plain, constant=constant)
         gain = _times(gain1, self._gain(node.attrs["norm_weight"]))
         act = self._make("normq", y, square, node=node, name=f"{node.name}.act", length=y.length, gain=gain)
         rows = node.attrs["rows"]
-        return self._make(
-            "product", act, node=node, weight=node.attrs["weight"], start=0, stop=rows, scale=float(node.attrs["scale"])
-        )
+        return self._make("product", act, node=node, weight=node.attrs["weight"], start=0, stop=rows, scale=float(node.attrs["scale"]))
 
     def _slice(self, node: Node, v: Value) -> Value:
         start, stop = node.attrs["start"], node.attrs["stop"]
@@ -194,15 +191,13 @@ class _Lowering:
     def _sigmoid(self, node: Node, v: Value, neg: int = 0, name: str | None = None) -> Value:
         if v.op == "const":
             return self._const(node, 1 / (1 + np.exp(v.attrs["array"] * (1 if neg else -1))))
-        return self._make("sig", v, node=node, name=name or node.name, neg=neg, range=1.0, bounded=True)
+        return self._make("sig", v, node=node, name=name or node.name, neg=neg, range=_SIGMOID_TOP, bounded=True)
 
     def _neg(self, node: Node, v: Value) -> Value:
         return self._const(node, -v.attrs["array"]) if v.op == "const" else self._muli(node, v, -1.0)
 
     def _muli(self, node: Node, v: Value, scalar: float, name: str | None = None) -> Value:
-        return self._make(
-            "muli", v, node=node, name=name or node.name, scalar=scalar, range=v.range * abs(scalar), bounded=v.bounded
-        )
+        return self._make("muli", v, node=node, name=name or node.name, scalar=scalar, range=v.range * abs(scalar), bounded=v.bounded)
 
     def _elementwise(self, node: Node, *inputs: Value) -> Value:
         if all(v.op == "const" for v in inputs):

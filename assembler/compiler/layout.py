@@ -1,0 +1,145 @@
+"""Where everything lies in the memory window: stream, constants and tables, then the writable part."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trilobit.assembler.compiler.instr import Instr, Place
+from trilobit.assembler.compiler.select import integers
+from trilobit.assembler.compiler.stream import arrange, check_gains, segment_bytes, segment_data
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.program import Region
+
+__all__ = ["Layout", "layout", "table_pitch"]
+
+_INT16 = "<i2"
+
+
+@dataclass
+class Layout:
+    """Addresses of the image.
+
+    Attributes:
+        regions: by name, without data.
+        window_size, write_start: bytes.
+        segments: id of an instruction that takes from the stream -> address of its segment's header.
+        parts: (address, function that makes the bytes) of everything in the read-only part, by address.
+    """
+
+    regions: dict[str, Region] = field(default_factory=dict)
+    window_size: int = 0
+    write_start: int = 0
+    segments: dict[int, int] = field(default_factory=dict)
+    parts: list[tuple[int, Callable[[], bytes]]] = field(default_factory=list)
+    _places: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def address(self, place: Place) -> int:
+        """The address of a load's or store's place."""
+        return self._places[place.region, place.name] + place.offset
+
+    def image(self) -> np.ndarray:
+        """The read-only part: [write_start] of uint8."""
+        image = np.zeros(self.write_start, dtype=np.uint8)
+        for address, make in self.parts:
+            data = make()
+            image[address : address + len(data)] = np.frombuffer(data, dtype=np.uint8)
+        return image
+
+
+def table_pitch(columns: int, core: CoreConfig) -> int:
+    """Bytes from one row of a 16-bit table to the next."""
+    return _up(2 * columns, max(core.beat_bytes, 16))
+
+
+def _up(size: int, align: int) -> int:
+    return -(-size // align) * align
+
+
+def layout(order: Sequence[Instr], tensors: dict[str, np.ndarray], core: CoreConfig, vocabulary: int, store_logits: bool) -> Layout:
+    """Place all that the instructions use.
+
+    Raises:
+        CompileError: the gains that travel ahead don't fit the gain buffer.
+    """
+    return _Layouter(order, tensors, core, vocabulary).run(store_logits)
+
+
+class _Layouter:
+    def __init__(self, order: Sequence[Instr], tensors: dict[str, np.ndarray], core: CoreConfig, vocabulary: int):
+        self.order, self.tensors, self.core, self.vocabulary = order, tensors, core, vocabulary
+        self.align = max(core.beat_bytes, 16)
+        self.result = Layout()
+        self.end = 0
+
+    def run(self, store_logits: bool) -> Layout:
+        self._stream("body", [i for i in self.order if not i.head])
+        self._stream("head", [i for i in self.order if i.head])
+        self._constants()
+        self._tables()
+        self.result.write_start = self.end
+        self._vectors("state", "<i4")
+        self._vectors("scratch", None)
+        if store_logits:
+            start = self.end
+            self.end += _up(4 * self.vocabulary, self.align)
+            self.result._places["logits", "logits"] = start
+            self._region("logits", start, "<i4", writable=True)
+        self.result.window_size = self.end
+        return self.result
+
+    def _region(self, name: str, start: int, element: str | None, writable: bool = False) -> None:
+        if self.end > start:
+            self.result.regions[name] = Region(name=name, addr=start, size=self.end - start, element=element, writable=writable)
+
+    def _stream(self, name: str, order: list[Instr]) -> None:
+        items = arrange(order)
+        check_gains(items, order, self.core)
+        start = self.end
+        for i in items:
+            self.result.segments[id(i)] = self.end
+            self.result.parts.append((self.end, lambda i=i: segment_data(i, self.tensors, self.core)))
+            self.end += segment_bytes(i, self.core)
+        self.end = _up(self.end, self.align)
+        self._region(name, start, None)
+
+    def _used(self, region: str) -> dict[str, Instr]:
+        """The instructions that use a region, one a name, longest vector first seen."""
+        found: dict[str, Instr] = {}
+        for i in self.order:
+            if i.place is not None and i.place.region == region:
+                found.setdefault(i.place.name, i)
+        return found
+
+    def _constants(self) -> None:
+        start = self.end
+        for name, i in self._used("constants").items():
+            value = i.value
+            self.result._places["constants", name] = self.end
+            kind = "<i4" if value.wide else _INT16
+            self.result.parts.append((self.end, lambda v=value, k=kind: integers(v.attrs["array"], v).astype(k).tobytes()))
+            self.end += _up(i.length * (4 if value.wide else 2), self.align)
+        self._region("constants", start, None)
+
+    def _tables(self) -> None:
+        for n, (name, i) in enumerate(self._used("embedding").items()):
+            start = self.end
+            self.result._places["embedding", name] = start
+            pitch = table_pitch(i.length, self.core)
+
+            def rows(i: Instr = i, name: str = name, pitch: int = pitch) -> bytes:
+                table = np.zeros((self.vocabulary, pitch // 2), dtype=_INT16)
+                table[:, : i.length] = integers(self.tensors[name], i.value)
+                return table.tobytes()
+
+            self.result.parts.append((start, rows))
+            self.end += self.vocabulary * pitch
+            self._region(f"embedding{n or ''}", start, _INT16)
+
+    def _vectors(self, region: str, element: str | None) -> None:
+        """Vectors that the program itself writes, 32 bits each if any use of them has 32."""
+        start = self.end
+        for name, i in self._used(region).items():
+            self.result._places[region, name] = self.end
+            self.end += _up(4 * i.length, self.align)
+        self._region(region, start, element, writable=True)
