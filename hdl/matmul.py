@@ -135,6 +135,8 @@ class TernaryMatmul(wiring.Component):
         space = Signal(range(ROWS_PER_BYTE))  # cycles until a group may end
         chk_row = Signal(row_bits)
 
+        header = self.header
+        taken = self.header_valid & self.header_ready
         ends = Signal()  # a group ends with this beat
         may_end = Signal()
         m.d.comb += [
@@ -153,6 +155,7 @@ class TernaryMatmul(wiring.Component):
             combine.segment.eq(self.header.scale),
             combine.bp.eq(bp),
             combine.wide.eq(wide),
+            combine.start.eq(taken),
         ]
         m.d.sync += may_write.eq(write.ok & ~ends)
         with m.If(ends):
@@ -160,9 +163,8 @@ class TernaryMatmul(wiring.Component):
         with m.Elif(space != 0):
             m.d.sync += space.eq(space - 1)
 
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.comb += self.cmd.ready.eq(handed)
                 with m.If(accepted):
                     m.d.sync += [
                         vd.eq(decode(self.cmd.word, "vd")),
@@ -176,15 +178,7 @@ class TernaryMatmul(wiring.Component):
                     ]
                     m.next = "HEADER"
             with m.State("HEADER"):
-                header = self.header
                 beats = (header.columns - 1) >> ceil_log2(config.beat_bytes)
-                taken = self.header_valid & self.header_ready
-                m.d.comb += [
-                    self.header_ready.eq(act.scale_ok),
-                    self.wait_act.eq(~act.scale_ok),
-                    self.wait_weights.eq(act.scale_ok & ~self.header_valid),
-                    combine.start.eq(taken),
-                ]
                 m.d.sync += [act.beat.eq(0), beats_less_1.eq(beats), last_beat.eq(beats == 0), first.eq(1)]
                 with m.If(taken):
                     with m.If((header.addr == addr) & (header.rows == rows) & (header.columns == act.length)):
@@ -193,13 +187,6 @@ class TernaryMatmul(wiring.Component):
                     with m.Else():
                         m.next = "FAULT"
             with m.State("RUN"):
-                m.d.comb += [
-                    self.weight_ready.eq(act.ok & (~last_beat | may_end)),
-                    self.beat.eq(self.weight_ready & self.weight_valid),
-                    self.wait_act.eq(~act.ok),
-                    self.wait_output.eq(act.ok & last_beat & ~may_end),
-                    self.wait_weights.eq(self.weight_ready & ~self.weight_valid),
-                ]
                 with m.If(self.beat):
                     m.d.sync += [
                         act.beat.eq(Mux(last_beat, 0, act.beat + 1)),
@@ -212,10 +199,22 @@ class TernaryMatmul(wiring.Component):
                         first.eq(0),
                     ]
                     with m.If(last_group):
-                        m.d.comb += act.release.eq(1)
                         m.next = "IDLE"
             with m.State("FAULT"):
-                m.d.comb += self.fault.eq(1)
+                pass
+
+        running, checking = fsm.ongoing("RUN"), fsm.ongoing("HEADER")
+        m.d.comb += [
+            self.cmd.ready.eq(fsm.ongoing("IDLE") & handed),
+            self.header_ready.eq(checking & act.scale_ok),
+            self.weight_ready.eq(running & act.ok & (~last_beat | may_end)),
+            self.beat.eq(self.weight_ready & self.weight_valid),
+            self.fault.eq(fsm.ongoing("FAULT")),
+            self.wait_act.eq((checking & ~act.scale_ok) | (running & ~act.ok)),
+            self.wait_output.eq(running & act.ok & last_beat & ~may_end),
+            self.wait_weights.eq((self.header_ready & ~self.header_valid) | (self.weight_ready & ~self.weight_valid)),
+            act.release.eq(ends & last_group),
+        ]
 
         # The mark of a product's first group goes along with its beats.
         age = dot_latency(config.beat_bytes)
