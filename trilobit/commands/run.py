@@ -1,0 +1,67 @@
+"""``trilobit run``: a bundle writes text, or a program runs and shows its registers."""
+
+from pathlib import Path
+
+import click
+
+from trilobit.errors import ConfigError
+from trilobit.output import json_option
+
+__all__ = ["command"]
+
+_PROGRAM_ONLY = ("core", "sets", "mems", "dump", "out", "step", "push")
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
+    try:
+        return [int(piece, 0) for piece in value.split(",")] if value else []
+    except ValueError as error:
+        raise click.BadParameter(f"expected tokens as numbers with commas, got {value!r}") from error
+
+
+@click.command(name="run")
+@click.argument("what", metavar="BUNDLE|PROG.s|PROG.bin", type=click.Path(path_type=Path, exists=True))
+@click.option("--backend", type=click.Choice(["functional", "rtl"]), default="functional", show_default=True,
+              help="Bit-exact simulator, or the hardware itself in simulation.")  # fmt: skip
+@click.option("--prompt", metavar="TEXT", default=None, help="Text to go on from (bundle).")
+@click.option("-n", "--tokens", "count", metavar="N", type=click.IntRange(1, 2**32 - 1), default=None,
+              help="Tokens to emit at most; 64 for a bundle.")  # fmt: skip
+@click.option("--temperature", metavar="T", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
+@click.option("--seed", metavar="S", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+              help="The same seed gives the same text on every backend.")  # fmt: skip
+@click.option("--core", metavar="PRESET", help="Core preset or YAML file (program); else the one it names.")
+@click.option("--set", "sets", metavar="v0=FILE.npy", multiple=True, help="Fill a register first (program).")
+@click.option("--mem", "mems", metavar="NAME=FILE.npy", multiple=True, help="Fill a memory region first (program).")
+@click.option("--push", metavar="N,N,...", callback=_numbers, help="Prompt tokens by number (program).")
+@click.option("--dump", metavar="v0-v7,mem:NAME", help="Registers and regions to print in full (program).")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+              help="Write the dump as .npy files too (program).")  # fmt: skip
+@click.option("--step", is_flag=True, help="Show each instruction as it finishes (program).")
+@click.option("--waves", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write waves, FST (rtl).")
+@json_option
+def command(
+    what: Path, backend: str, prompt: str | None, count: int | None, temperature: float, seed: int, as_json: bool,
+    waves: Path | None, **program_options
+) -> None:  # fmt: skip
+    """Let a compiled model write text, or run a program and show its registers."""
+    from trilobit.sim.backend import HostSettings
+
+    if what.is_dir():
+        given = [name for name in _PROGRAM_ONLY if program_options[name]]
+        if given:
+            flag = {"sets": "set", "mems": "mem"}.get(given[0], given[0])
+            raise ConfigError(f"expected PROG.s or PROG.bin with --{flag}, got the bundle {str(what)!r}")
+        from trilobit.run_bundle import BundleRun
+
+        BundleRun(
+            folder=what, backend=backend, prompt=prompt or "", count=count or 64, temperature=temperature, seed=seed,
+            waves=waves, as_json=as_json,
+        ).execute()  # fmt: skip
+        return
+    if prompt is not None:
+        raise ConfigError("expected a bundle with --prompt; a program takes tokens by number, --push N,N,...")
+    from trilobit.run_program import ProgramRun
+
+    limit = {} if count is None else {"limit": count}
+    settings = HostSettings(seed=seed, temperature=temperature, **limit)
+    ProgramRun(path=what, backend=backend, settings=settings, waves=waves, as_json=as_json, **program_options).execute()
