@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from cocotb.triggers import Timer
+from support import signed
 
 from trilobit.hdl.rowwise import RETIRE_LATENCY, ROWWISE_LATENCY
 from trilobit.isa.core import CoreConfig
@@ -150,7 +151,7 @@ class Bench:
                 assert mask == (1 << min(n, command.values["len"] - k * n)) - 1, command
                 for i in range(n):
                     if mask >> i & 1:
-                        self.registers[command.values["vd"], k * n + i] = np.int32((value >> 32 * i & 0xFFFFFFFF) - (1 << 32) * (value >> 32 * i + 31 & 1))
+                        self.registers[command.values["vd"], k * n + i] = signed(value >> 32 * i, 32)
                 command.written.append(self.cycle)
                 command.saturated += int(d.saturated.value)
             else:

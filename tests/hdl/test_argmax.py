@@ -1,0 +1,29 @@
+"""argmax in the row-wise unit on both simulators, and its random numbers against their integer functions."""
+
+import pytest
+from support import run_cocotb
+
+from trilobit.hdl.rowwise import RowWise
+from trilobit.hdl.rowwise_noise import GumbelNoise, Log2
+from trilobit.isa.core import load_core
+
+
+@pytest.mark.parametrize(("simulator", "count"), [("verilator", 12), ("icarus", 2)])
+def test_argmax(simulator, count, seed):
+    run_cocotb(RowWise(load_core("tiny")), "rowwise", "cocotb_argmax", simulators=[simulator], seed=seed,
+               env={"PRESET": "tiny", "COUNT": count})  # fmt: skip
+
+
+def test_one_lane(seed):
+    run_cocotb(RowWise(load_core("paper8")), "rowwise", "cocotb_argmax", simulators=["verilator"], seed=seed,
+               env={"PRESET": "paper8", "COUNT": 3})  # fmt: skip
+
+
+@pytest.mark.parametrize(("simulator", "count"), [("verilator", 3000), ("icarus", 300)])
+def test_noise(simulator, count, seed):
+    run_cocotb(GumbelNoise(), "gumbel_noise", "cocotb_noise", simulators=[simulator], seed=seed, env={"COUNT": count})
+
+
+@pytest.mark.parametrize("width", [26, 33])
+def test_logarithm(width, seed):
+    run_cocotb(Log2(width), "log2", "cocotb_log2", seed=seed, env={"WIDTH": width})
