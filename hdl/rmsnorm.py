@@ -1,0 +1,317 @@
+"""The RMSNorm unit: rms, norm and normq. Stages, precision and eps: docs/reference/rmsnorm.md."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from trilobit.hdl.interfaces import (
+    ELEMENT_BITS,
+    GAIN_BITS,
+    ActWriteSignature,
+    CommandSignature,
+    GainSignature,
+    ReadSignature,
+    RetireSignature,
+    WriteSignature,
+    decode,
+)
+from trilobit.hdl.rmsnorm_lane import (
+    A_LEFT,
+    B_LEFT,
+    MAGNITUDE_BITS,
+    SQUARE_BITS,
+    SQUARE_W_STAGE,
+    SQUARE_X_STAGE,
+    WRITE_STAGE,
+    Z_STAGE,
+    Lane,
+)
+from trilobit.hdl.rmsnorm_scalar import (
+    FEED_AHEAD,
+    INVERSE_CLOCKS,
+    NORM_FACTOR_CLOCKS,
+    NORMQ_FACTOR_CLOCKS,
+    REDUCED_BITS,
+    SUM_BITS,
+    SUM_W_BITS,
+    TOTAL_CLOCKS,
+    ScalarEngine,
+)
+from trilobit.hdl.rmsnorm_sums import LaneMaximum, LaneSum
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.spec import ISA
+
+__all__ = ["RMSNorm", "norm_clocks", "normq_clocks", "rms_clocks"]
+
+_RMS, _NORM, _NORMQ = (ISA.by_name[name].opcode for name in ("rms", "norm", "normq"))
+_REDUCE = 4  # cycles from the largest magnitude to its 20 bits
+_LONGEST_SHIFT = 47  # shifts the widest product to zero, as any longer one
+_QUANTISE_SHIFT = 30
+
+
+def _levels(config: CoreConfig) -> int:
+    return (config.lanes - 1).bit_length()
+
+
+def rms_clocks(config: CoreConfig, words: int, gain: bool = False) -> int:
+    """Cycles from taking an rms of ``words`` words to its retirement, if nobody makes the unit wait."""
+    return words + gain + SQUARE_X_STAGE + 1 + _levels(config) + TOTAL_CLOCKS
+
+
+def normq_clocks(config: CoreConfig, words: int, gain: bool = False, scaled: bool = False, engine_free: int = 1) -> int:
+    """Cycles from taking a normq to its retirement, if nobody makes the unit wait.
+
+    ``engine_free``: the cycle after taking it in which an rms before it has left the unit (retired in the cycle before), at least 1.
+    """
+    largest = words + gain + Z_STAGE + 1 + _levels(config) + _REDUCE
+    inverse = engine_free + 1 + (INVERSE_CLOCKS if scaled else 0)
+    return max(largest, inverse) + NORMQ_FACTOR_CLOCKS + 1 + WRITE_STAGE - FEED_AHEAD + words - 1
+
+
+def norm_clocks(config: CoreConfig, words: int, gain: bool = False) -> int:
+    """Cycles from taking a norm to its retirement, if nobody makes the unit wait."""
+    root = rms_clocks(config, words, gain) + 1
+    return root + INVERSE_CLOCKS + NORM_FACTOR_CLOCKS + 1 + WRITE_STAGE - FEED_AHEAD + words - 1
+
+
+class RMSNorm(wiring.Component):
+    """Executes rms, norm and normq (:mod:`trilobit.isa.semantics`), in order.
+
+    Pass 1 reads the sources once, a word a clock, as fast as registers and gains come; then their read ports are free. norm and
+    normq keep z in the unit's own buffer, and write a word a clock in pass 2. rms lets the next instruction in when its last
+    word has left the lanes; a normq then runs beside the rest of the rms (an rms or norm waits for it).
+
+    Latency: :func:`rms_clocks`, :func:`normq_clocks`, :func:`norm_clocks` cycles from the transfer of the command to ``retire``, in which cycle the
+    last result is written. Waiting for registers, gains or buffers adds to it; the values of elements never do.
+
+    Back-pressure: pass 1 waits for ``a.ok`` (and ``b.ok``) and the gains together; pass 2 begins when ``act.ok`` (normq), and lets a word into the pipeline
+    when ``write.ok`` (norm). The first result of normq comes 27 cycles after the largest magnitude is known (and reduced).
+
+    A gain segment whose length isn't that of the instruction raises ``fault``, which stays until reset; the unit does nothing more.
+
+    Parameters
+    ----------
+    config: core parameters.
+
+    Members
+    -------
+    cmd, retire: see trilobit.hdl.interfaces.
+    a, b: read ports (b only for an rms of two registers);  gain: gain segments;  write: results of norm;  act: results of normq
+    active: Out(1), low when a clock edge changes nothing;  fault: Out(1)
+    saturated: Out(range(lanes + 1)), elements that saturated, word by word
+    """
+
+    def __init__(self, config: CoreConfig):
+        self.config = config
+        super().__init__({
+            "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1), "saturated": Out(range(config.lanes + 1)),
+            "a": Out(ReadSignature(config)), "b": Out(ReadSignature(config)), "write": Out(WriteSignature(config)),
+            "act": Out(ActWriteSignature(config)), "gain": In(GainSignature(config)), "fault": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, depth, levels = self.config.lanes, self.config.words, _levels(self.config)
+        m.submodules.engine = engine = ScalarEngine()
+        m.submodules.sum_x = sum_x = LaneSum(lanes, SQUARE_BITS, SUM_BITS)
+        m.submodules.sum_w = sum_w = LaneSum(lanes, SQUARE_BITS, SUM_W_BITS)
+        m.submodules.maximum = maximum = LaneMaximum(lanes, MAGNITUDE_BITS)
+        lane = [Lane(depth) for _ in range(lanes)]
+        for i in range(lanes):
+            m.submodules[f"lane_{i}"] = lane[i]
+
+        def delay(signal, cycles: int, name: str):
+            for k in range(cycles):
+                later = Signal(name=f"{name}_{k + 1}")
+                m.d.sync += later.eq(signal)
+                signal = later
+            return signal
+
+        # ---- the instruction ----
+        word = Signal(ISA.word_bits)
+        pc = Signal(16)
+        rms, norm, normq = (word[:8] == code for code in (_RMS, _NORM, _NORMQ))
+        field = {f.name: decode(word, f.name) for name in ("rms", "norm", "normq") for f in ISA.by_name[name].fields}
+        length = field["len"]
+        last_word = Signal(range(depth))
+        in_last_word = Signal(lanes)  # lanes of the last word that are below the length
+        fresh = Signal()  # the first cycle of an instruction
+        two = Signal()  # an rms of two registers
+        taken = self.cmd.valid & self.cmd.ready
+        next_length = decode(self.cmd.word, "len")
+        m.d.sync += fresh.eq(taken)
+        with m.If(taken):
+            m.d.sync += [word.eq(self.cmd.word), pc.eq(self.cmd.pc), last_word.eq((next_length - 1) >> levels)]
+            m.d.sync += two.eq((self.cmd.word[:8] == _RMS) & (decode(self.cmd.word, "va") != decode(self.cmd.word, "vb")))
+            tail = next_length[:levels]
+            m.d.sync += in_last_word.eq(Cat((tail == 0) | (tail > i) for i in range(lanes)))
+
+        # An rms or norm owes its sums until the engine has taken them; a normq wants the engine until it has it.
+        owed, wanted = Signal(), Signal()
+        m.d.sync += [owed.eq((owed & ~engine.total) | (taken & (self.cmd.word[:8] != _NORMQ)))]
+        m.d.sync += [wanted.eq((wanted & ~(engine.idle & ~owed)) | (taken & (self.cmd.word[:8] == _NORMQ)))]
+
+        # ---- control ----
+        read, read_last, feed, feed_last, second, inject = (Signal() for _ in range(6))
+        read_addr, z_write_addr, feed_addr, write_addr = (Signal(range(depth)) for _ in range(4))
+        largest_known, started = Signal(), Signal()
+        # token[k]: a word is k cycles behind its read; out[k]: k cycles behind its read from the z buffer.
+        token = [read, *(Signal(name=f"token_{k}") for k in range(1, Z_STAGE + 3))]
+        out = [feed, *(Signal(name=f"out_{k}") for k in range(1, WRITE_STAGE + 1))]
+        last = [read_last, *(Signal(name=f"last_{k}") for k in range(1, Z_STAGE + 1 + levels + _REDUCE))]
+        out_last = [feed_last, *(Signal(name=f"out_last_{k}") for k in range(1, WRITE_STAGE + 1))]
+        for chain in (token, out, last, out_last):
+            m.d.sync += Cat(chain[1:]).eq(Cat(chain[:-1]))
+
+        sources_ok = self.a.ok & (~two | self.b.ok)
+        gain_ok = ~field["gain"] | self.gain.valid
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.comb += self.cmd.ready.eq((self.cmd.word[:8] == _NORMQ) | (engine.idle & ~owed))
+                with m.If(taken):
+                    m.next = "SEGMENT"
+                    with m.If(~self.cmd.word[ISA.fields["gain"].lo]):
+                        m.next = "READ"
+            with m.State("SEGMENT"):
+                m.d.comb += self.gain.segment_ready.eq(1)
+                with m.If(self.gain.segment_valid):
+                    m.next = "FAULT"
+                    with m.If(self.gain.length == length):
+                        m.next = "READ"
+            with m.State("READ"):
+                m.d.comb += [
+                    read.eq(sources_ok & gain_ok), read_last.eq(read & (read_addr == last_word)),
+                    self.gain.ready.eq(sources_ok & field["gain"]),
+                ]  # fmt: skip
+                with m.If(read_last):
+                    m.next = "WAIT"
+                    with m.If(rms):
+                        m.next = "DRAIN"
+            with m.State("DRAIN"):
+                # The next instruction's shifts come into force when this one's last word has left the lanes.
+                with m.If(last[8]):
+                    m.next = "IDLE"
+            with m.State("WAIT"):
+                m.d.comb += inject.eq(1)
+                with m.If(engine.feed & (norm | self.act.ok)):
+                    m.next = "FEED"
+            with m.State("FEED"):
+                m.d.comb += [feed.eq(normq | self.write.ok), feed_last.eq(feed & (feed_addr == last_word))]
+                with m.If(feed_last):
+                    m.next = "FINISH"
+            with m.State("FINISH"):
+                with m.If(out_last[WRITE_STAGE - 1]):
+                    m.d.comb += engine.release.eq(1)
+                    m.next = "IDLE"
+            with m.State("FAULT"):
+                m.d.comb += self.fault.eq(1)
+            idle = fsm.ongoing("IDLE")
+        m.d.comb += self.active.eq(~idle | ~engine.idle | owed | Cat(token[1:]).any() | Cat(out[1:]).any())
+
+        with m.If(fresh):
+            m.d.sync += [z_write_addr.eq(0), feed_addr.eq(0), write_addr.eq(0), second.eq(0), largest_known.eq(0), started.eq(0)]
+        with m.Else():
+            m.d.sync += [
+                z_write_addr.eq(z_write_addr + token[Z_STAGE]),
+                feed_addr.eq(feed_addr + feed),
+                write_addr.eq(write_addr + out[WRITE_STAGE]),
+                started.eq(started | out[FEED_AHEAD]),
+            ]
+            with m.If(~rms & last[Z_STAGE + levels]):
+                m.d.sync += second.eq(1)
+            with m.If(~rms & last[-1]):
+                m.d.sync += largest_known.eq(1)
+        with m.If(taken):
+            m.d.sync += read_addr.eq(0)
+        with m.Else():
+            m.d.sync += read_addr.eq(read_addr + read)
+
+        # ---- shifts ----
+        amount_a, amount_b, amount_c = Signal(6), Signal(6), Signal(6)
+        bit_length = Signal(range(MAGNITUDE_BITS + 1))
+        wanted_shift = Signal(10)  # of the norm's result
+        short = Signal()
+        for k in range(MAGNITUDE_BITS):
+            with m.If(maximum.largest[k]):
+                m.d.comb += bit_length.eq(k + 1)
+        m.d.sync += wanted_shift.eq(field["sho"] - engine.exponent - engine.shift)
+        with m.If(fresh):
+            m.d.sync += [
+                amount_a.eq(field["sha"] + A_LEFT), amount_b.eq(Mux(rms, field["shb"], field["sha"]) + B_LEFT),
+                amount_c.eq(Mux(field["gain"], Mux(field["sho"] > _LONGEST_SHIFT, _LONGEST_SHIFT, field["sho"]), 0)),
+                short.eq(0),
+            ]  # fmt: skip
+        with m.Elif(second):
+            # The largest is there in the first of these cycles, and stays.
+            m.d.sync += [
+                amount_b.eq(bit_length - 1),
+                short.eq(norm & wanted_shift[-1]),
+                amount_c.eq(Mux(wanted_shift[-1], 0, Mux(wanted_shift[:-1] > _LONGEST_SHIFT, _LONGEST_SHIFT, wanted_shift))),
+            ]
+            with m.If(normq):
+                m.d.sync += amount_c.eq(_QUANTISE_SHIFT)
+
+        # ---- reading and writing ----
+        m.d.comb += [
+            self.a.reg.eq(field["va"]), self.a.addr.eq(read_addr), self.a.en.eq(read),
+            self.b.reg.eq(field["vb"]), self.b.addr.eq(read_addr), self.b.en.eq(read & two),
+            self.write.chk_reg.eq(field["vd"]), self.write.chk_addr.eq(feed_addr),
+            self.write.reg.eq(field["vd"]), self.write.addr.eq(write_addr), self.write.en.eq(out[WRITE_STAGE] & norm),
+            self.write.mask.eq(in_last_word | (~out_last[WRITE_STAGE]).replicate(lanes)),
+            self.act.buf.eq(field["act"]), self.act.length.eq(length), self.act.scale.eq(engine.scale),
+            self.act.start.eq(out[FEED_AHEAD] & ~started & normq),
+            self.act.en.eq(out[WRITE_STAGE] & normq), self.act.addr.eq(write_addr),
+        ]  # fmt: skip
+        for i in range(lanes):
+            element = slice(i * ELEMENT_BITS, (i + 1) * ELEMENT_BITS)
+            m.d.comb += [
+                lane[i].a.eq(self.a.data[element]),
+                lane[i].b.eq(Mux(two, self.b.data[element], self.a.data[element])),
+                lane[i].keep.eq(~last[1] | in_last_word[i]),
+                lane[i].gain.eq(Mux(field["gain"], self.gain.data[i * GAIN_BITS : (i + 1) * GAIN_BITS], 1)),
+                lane[i].amount_a.eq(amount_a), lane[i].amount_b.eq(amount_b), lane[i].amount_c.eq(amount_c),
+                lane[i].statistics.eq(rms), lane[i].quantise.eq(normq), lane[i].wide.eq(field["wide"]), lane[i].short.eq(short),
+                lane[i].second.eq(second), lane[i].factor.eq(engine.factor),
+                lane[i].z_write.eq(token[Z_STAGE] & ~rms), lane[i].z_write_addr.eq(z_write_addr),
+                lane[i].z_read.eq(feed), lane[i].z_read_addr.eq(feed_addr),
+                getattr(sum_x, f"i{i}").eq(lane[i].square_x), getattr(sum_w, f"i{i}").eq(lane[i].square_w),
+                getattr(maximum, f"i{i}").eq(lane[i].magnitude),
+                self.write.data[element].eq(lane[i].result), self.act.data[8 * i : 8 * i + 8].eq(lane[i].quantised),
+            ]  # fmt: skip
+        m.d.comb += [lane[0].inject.eq(inject), lane[0].largest.eq(maximum.largest)]
+
+        # ---- sums, largest, scalars ----
+        # Words are marked with what they are for before the next instruction can come into force.
+        w_marked = Signal()
+        m.d.sync += w_marked.eq(token[9] & rms)
+        x_last = Signal()
+        m.d.sync += x_last.eq(last[SQUARE_X_STAGE - 1] & ~normq)
+        addend = field["k_m"] << field["k_e"]
+        m.d.comb += [
+            sum_x.valid.eq(delay(token[SQUARE_X_STAGE] & ~normq, levels, "x_valid")),
+            sum_w.valid.eq(delay(w_marked, levels + SQUARE_W_STAGE - 10, "w_valid")),
+            maximum.valid.eq(delay(token[Z_STAGE] & ~rms, levels, "z_valid")),
+            sum_x.load.eq(fresh & ~normq), sum_w.load.eq(fresh & ~normq), sum_w.preset.eq(addend),
+            maximum.clear.eq(fresh),
+        ]  # fmt: skip
+        owner_pc = Signal(16)
+        with m.If(last[1] & ~normq):
+            m.d.sync += [
+                owner_pc.eq(pc), engine.norm.eq(norm), engine.sc.eq(field["sc"]),
+                engine.eps_m.eq(Mux(norm, 1, field["eps_m"])), engine.eps_e.eq(Mux(norm, 0, field["eps_e"])),
+            ]  # fmt: skip
+        m.d.comb += [
+            engine.total.eq(delay(x_last, levels + 1, "x_last")), engine.sum_x.eq(sum_x.total), engine.sum_w.eq(sum_w.total),
+            engine.quantise.eq(wanted & ~owed), engine.scaled.eq(field["scaled"]), engine.sq.eq(field["sc"]), engine.c_m.eq(field["c_m"]),
+            engine.largest_valid.eq(largest_known), engine.largest.eq(lane[0].reduced[:REDUCED_BITS]), engine.shift.eq(bit_length - 20),
+        ]  # fmt: skip
+
+        # ---- retirement ----
+        m.d.comb += [
+            self.retire.valid.eq(engine.stored | out_last[WRITE_STAGE]),
+            self.retire.pc.eq(Mux(engine.stored, owner_pc, pc)),
+        ]
+        count = sum((lane[i].saturated for i in range(1, lanes)), start=lane[0].saturated)
+        with m.If(w_marked | out[WRITE_STAGE]):
+            m.d.comb += self.saturated.eq(count)
+        return m
