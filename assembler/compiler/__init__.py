@@ -7,8 +7,8 @@ everything in memory, :mod:`.emit` writes the token loop. docs/decisions/0002-co
 """
 
 from trilobit.assembler.compiler.importer import SUPPORTED, Check, Operation, check_folder
-from trilobit.assembler.compiler.pipeline import Compiled, compile_graph, compile_model, resolve
+from trilobit.assembler.compiler.pipeline import Compiled, check_model, compile_graph, compile_model, resolve
 from trilobit.assembler.compiler.points import Policy
 
-__all__ = ["SUPPORTED", "Check", "Compiled", "Operation", "Policy", "check_folder", "compile_graph", "compile_model",
+__all__ = ["SUPPORTED", "Check", "Compiled", "Operation", "Policy", "check_folder", "check_model", "compile_graph", "compile_model",
            "resolve"]  # fmt: skip

@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -88,6 +87,7 @@ class Compiled:
                 "headroom_bits": round(math.log2(top / v.range), 2) if v.range else None,
                 "saturations": None if self.saturated is None else self.saturated.get(v.name, 0),
             })  # fmt: skip
+        run = None if self.saturated is None else {"tokens": self.checked_tokens, "saturated": self.saturated}
         return {
             "name": self.name,
             "core": self.core.name,
@@ -96,7 +96,7 @@ class Compiled:
             "image_bytes": self.program.write_start,
             "weights_per_token": self.weights(),
             "spills": sum(line.instr.op == "sv" and line.instr.place.region == "scratch" for line in self.lines if line.instr),
-            "saturation_run": None if self.saturated is None else {"tokens": self.checked_tokens},
+            "saturation_run": run,
             "tensors": tensors,
         }
 
@@ -244,7 +244,8 @@ def compile_model(
     store_logits: bool = False,
     policy: Policy | None = None,
     registers: int = VECTOR_REGISTERS,
-    check_tokens: Sequence[int] | None = None,
+    report_text: str | Path | None = None,
+    report_tokens: int = 256,
 ) -> Compiled:
     """Compile a model: ``trilobit.compile``.
 
@@ -254,7 +255,8 @@ def compile_model(
         core: a preset's name, a YAML file, or the parameters.
         output: the bundle's folder; None writes nothing.
         weights, calibrate, tokenizer: of an own model: safetensors, a text to measure ranges on, a tokenizer.json.
-        check_tokens: tokens to run through the functional simulator to count saturations for the report.
+        report_text: a text to run through the functional simulator to count saturations for the report; its first
+            ``report_tokens`` tokens.
         name, store_logits, policy, registers: as for :func:`compile_graph`.
 
     Raises:
@@ -279,10 +281,10 @@ def compile_model(
         compiled = compile_graph(folder, core, name=name, **options)
         if tokenizer is not None:
             compiled.tokenizer = Path(tokenizer)
-        if check_tokens is not None:
-            from trilobit.assembler.compiler.saturation import count_saturations
+        if report_text is not None:
+            from trilobit.assembler.compiler.saturation import count_saturations, read_tokens
 
-            count_saturations(compiled, check_tokens)
+            count_saturations(compiled, read_tokens(compiled, report_text, report_tokens))
         if output is not None:
             compiled.save(output)
         compiled.image  # noqa: B018 - made while an own model's files are still there

@@ -1,0 +1,58 @@
+"""Counting saturations: the compiled program on the functional simulator, fed with a text token by token."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trilobit.assembler.bundle import teacher_forced
+from trilobit.assembler.compiler.pipeline import Compiled
+from trilobit.errors import CompileError, FaultError, ModelError
+
+__all__ = ["count_saturations", "read_tokens"]
+
+
+def read_tokens(compiled: Compiled, path: str | Path, count: int) -> list[int]:
+    """The first tokens of a text file, by the model's tokenizer, or its bytes if the model has none.
+
+    Raises:
+        ModelError: a file that can't be read, or no tokenizer and fewer than 256 tokens in the vocabulary.
+    """
+    try:
+        data = Path(path).read_bytes()[: 64 * count]  # no tokenizer has tokens of more than 64 bytes on average
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror})") from error
+    if compiled.tokenizer is not None:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(compiled.tokenizer)).encode(data.decode("utf-8", errors="ignore")).ids[:count]
+    if compiled.graph.vocab_size < 256:
+        raise ModelError(f"{path}: a text needs a tokenizer, or a vocabulary of at least 256 (one token a byte)")
+    return list(data[:count])
+
+
+def count_saturations(compiled: Compiled, tokens: Sequence[int]) -> dict[str, int]:
+    """Run tokens through the program, each with its logits, and note the saturated elements of each vector.
+
+    The counts (by name of the vector, scalar or activations; only those above zero) also go into the report.
+
+    Raises:
+        CompileError: no tokens, or one outside the vocabulary.
+        FaultError: the program stopped on a fault.
+    """
+    from trilobit.sim.functional import FunctionalSimulator
+
+    vocabulary = compiled.graph.vocab_size
+    if not len(tokens) or min(tokens) < 0 or max(tokens) >= vocabulary:
+        raise CompileError(f"expected at least one token from 0 to {vocabulary - 1} to count saturations on")
+    simulator = FunctionalSimulator(compiled.core, teacher_forced(compiled.program), compiled.memory())
+    simulator.push([int(token) for token in tokens])
+    result = simulator.run()
+    simulator.close()
+    if result.fault:
+        raise FaultError(f"{compiled.name}: fault {result.fault} at instruction {result.fault_pc} while counting saturations")
+    counts: dict[str, int] = {}
+    for pc, elements in result.saturated.items():
+        instr = compiled.lines[pc].instr
+        if instr is not None and elements:
+            counts[instr.value.name] = counts.get(instr.value.name, 0) + elements
+    compiled.saturated, compiled.checked_tokens = counts, len(tokens)
+    return counts

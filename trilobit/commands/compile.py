@@ -1,0 +1,99 @@
+"""``trilobit compile``: a model to a bundle for one core."""
+
+from pathlib import Path
+
+import click
+
+from trilobit.assembler.compiler import Check, Compiled, check_model, compile_model
+from trilobit.assembler.compiler.points import Policy
+from trilobit.errors import CompileError
+from trilobit.output import json_option, print_json, print_table, quantity
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(name="compile")
+@click.argument("spec")
+@click.option("--core", metavar="PRESET", help="Core preset or YAML file.")
+@click.option("-o", "--output", metavar="BUNDLE", type=_PATH, help="The bundle's folder.")
+@click.option("--check", "check_only", is_flag=True, help="List mapped and unmapped operations; compile nothing.")
+@click.option("--weights", metavar="W.safetensors", type=_PATH, help="Weights of an own model.")
+@click.option("--calibrate", metavar="TEXT", type=_PATH, help="Text to measure an own model's ranges on.")
+@click.option("--tokenizer", metavar="tokenizer.json", type=_PATH, help="Tokenizer to put into the bundle.")
+@click.option("--name", help="The model's name in the bundle.")
+@click.option("--store-logits", is_flag=True, help="Also store each token's logits to memory.")
+@click.option("--wide", is_flag=True, help="32 bits for every vector, not only for the residual stream, state and logits.")
+@click.option("--calibrate-report", "report_text", metavar="TEXT", type=_PATH,
+              help="Run the program over a text and report saturated elements per tensor (default: the --calibrate text).")  # fmt: skip
+@click.option("--calibrate-tokens", default=256, show_default=True, metavar="N", type=click.IntRange(1), help="Tokens of that run.")
+@json_option
+def command(
+    spec: str,
+    core: str | None,
+    output: Path | None,
+    check_only: bool,
+    weights: Path | None,
+    calibrate: Path | None,
+    tokenizer: Path | None,
+    name: str | None,
+    store_logits: bool,
+    wide: bool,
+    report_text: Path | None,
+    calibrate_tokens: int,
+    as_json: bool,
+) -> None:
+    """Compile SPEC into a bundle.
+
+    SPEC is a folder with graph.json, the name of a model that ships with Trilobit (tales), or FILE.py:FUNCTION, where
+    FUNCTION returns your torch module.
+    """
+    if check_only:
+        _print_check(check_model(spec, weights), as_json)
+        return
+    if core is None or output is None:
+        raise click.UsageError("expected --core PRESET and -o BUNDLE (or --check)")
+    compiled = compile_model(
+        spec, core, output, weights=weights, calibrate=calibrate, tokenizer=tokenizer, name=name, store_logits=store_logits,
+        policy=Policy(wide=wide), report_text=report_text or calibrate, report_tokens=calibrate_tokens,
+    )  # fmt: skip
+    _print_result(compiled, output, as_json)
+
+
+def _print_check(found: Check, as_json: bool) -> None:
+    counts: dict[str, int] = {}
+    for operation in found.mapped:
+        counts[operation.operation] = counts.get(operation.operation, 0) + 1
+    if as_json:
+        unmapped = [{"operation": o.operation, "module": o.module, "reason": o.reason} for o in found.unmapped]
+        print_json({"ok": found.ok, "mapped": counts, "unmapped": unmapped})
+    else:
+        for operation, count in sorted(counts.items()):
+            click.echo(f"mapped    {operation:<14} {count}")
+        for o in found.unmapped:
+            click.echo(f"UNMAPPED  {o.operation:<14} in {o.module or 'the model'}: {o.reason}")
+    if not found.ok:
+        raise CompileError(f"{len(found.unmapped)} of {len(found.unmapped) + len(found.mapped)} operations can't be mapped")
+
+
+def _print_result(compiled: Compiled, output: Path, as_json: bool) -> None:
+    report = compiled.report()
+    if as_json:
+        print_json({"bundle": output, **report})
+        return
+    tensors = report["tensors"]
+    rows = {
+        "written": str(output),
+        "core": compiled.core.name,
+        "instructions": f"{len(compiled.program.code)} of {compiled.core.program_words}",
+        "memory window": quantity(compiled.program.window_size, "B"),
+        "weights a token": f"{report['weights_per_token']:,}",
+        "vectors": f"{len(tensors)}, {sum(t['bits'] == 32 for t in tensors)} of them 32 bits wide; {report['spills']} spilled",
+    }
+    if compiled.saturated is not None:
+        total = sum(compiled.saturated.values())
+        rows["saturated elements"] = f"{total} over {compiled.checked_tokens} tokens"
+        worst = sorted(compiled.saturated.items(), key=lambda item: -item[1])[:5]
+        rows |= {f"  {vector}": str(count) for vector, count in worst}
+    print_table(rows)
