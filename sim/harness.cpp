@@ -1,0 +1,320 @@
+// The compiled part of the RTL simulation: clocks the verilated core, is its memory and its host.
+// One cycle: the inputs of the cycle are set and settle (clock low), the outputs are sampled, then the clock rises.
+// Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, and GATED if unit clocks are separate inputs.
+#include "harness.h"
+
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "Vcore.h"
+#include "verilated.h"
+#ifdef WAVES
+#include "verilated_fst_c.h"
+#endif
+
+// Verilator writes a double underscore in a port's name as ___05F.
+#define MEM(name) mem___05F##name
+
+// The settling of prompt_valid into `waiting`: a pushed token is seen in the next cycle.
+static constexpr uint32_t PROMPT_SETTLE = 3;
+
+struct Read {
+    uint64_t addr, first;  // next byte; cycle of the first beat at the earliest
+    uint32_t beats;
+};
+
+struct Simulation {
+    VerilatedContext context;
+    std::unique_ptr<Vcore> top;
+#ifdef WAVES
+    std::unique_ptr<VerilatedFstC> waves;
+#endif
+    uint64_t now = 0;    // cycles since the reset
+    uint64_t begin = 0;  // `now` of the first cycle after start
+
+    // Memory.
+    uint8_t* window = nullptr;
+    uint64_t size = 0;
+    uint32_t latency = 1, outstanding = 0;
+    std::deque<Read> reads;
+    bool writing = false, responding = false, response_error = false;
+    uint64_t write_addr = 0, response_at = 0;
+    uint32_t write_beats = 0;
+
+    // Host.
+    std::deque<uint32_t> prompts;
+    uint32_t since_push = 0;
+    std::vector<uint32_t> tokens;
+    std::vector<RetireRecord> retires;
+    std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(65536, 0);
+    bool record = false;
+    uint64_t cycles = 0;
+
+    void rise(bool all_clocks);
+    void settle();
+    void idle_cycle(bool all_clocks = false);
+    void memory_inputs();
+    void memory_outputs();
+    bool cycle_retires();
+    bool in_window(uint64_t addr) const { return addr < size && size - addr >= BEAT_BYTES; }
+};
+
+void Simulation::settle() {
+    top->clk = 0;
+#ifdef GATED
+    top->clk_ldst = top->clk_rmsnorm = top->clk_rowwise = 0;
+#endif
+    top->eval();
+#ifdef WAVES
+    if (waves) waves->dump(now * 10);
+#endif
+}
+
+void Simulation::rise(bool all_clocks) {
+    top->clk = 1;
+#ifdef GATED
+    top->clk_ldst = all_clocks | top->en_ldst;
+    top->clk_rmsnorm = all_clocks | top->en_rmsnorm;
+    top->clk_rowwise = all_clocks | top->en_rowwise;
+#else
+    (void)all_clocks;
+#endif
+    top->eval();
+#ifdef WAVES
+    if (waves) waves->dump(now * 10 + 5);
+#endif
+    ++now;
+}
+
+// A cycle in which the memory and the host do nothing.
+void Simulation::idle_cycle(bool all_clocks) {
+    settle();
+    rise(all_clocks);
+}
+
+// What the memory drives in this cycle; depends on earlier cycles only.
+void Simulation::memory_inputs() {
+    Vcore& t = *top;
+    t.MEM(rd_ready) = outstanding == 0 || reads.size() < outstanding;
+    t.MEM(rdata_valid) = 0;
+    if (!reads.empty() && now >= reads.front().first) {
+        Read& read = reads.front();
+        const bool good = in_window(read.addr);
+        t.MEM(rdata_valid) = 1;
+        t.MEM(rdata_error) = !good;
+        if (good) std::memcpy(&t.MEM(rdata), window + read.addr, BEAT_BYTES);
+        read.addr += BEAT_BYTES;
+        if (--read.beats == 0) reads.pop_front();
+    }
+    t.MEM(wr_ready) = !writing && !responding;
+    t.MEM(wdata_ready) = writing;
+    t.MEM(wresp_valid) = responding && now >= response_at;
+    if (t.MEM(wresp_valid)) {
+        t.MEM(wresp_error) = response_error;
+        responding = false;
+    }
+}
+
+// What the core asked of the memory in this cycle.
+void Simulation::memory_outputs() {
+    Vcore& t = *top;
+    if (t.MEM(rd_valid) && t.MEM(rd_ready)) reads.push_back({t.MEM(rd_addr), now + latency, uint32_t(t.MEM(rd_len)) + 1});
+    if (t.MEM(wdata_valid) && t.MEM(wdata_ready)) {
+        uint8_t data[BEAT_BYTES], strobe[(BEAT_BYTES + 7) / 8];
+        std::memcpy(data, &t.MEM(wdata), sizeof data);
+        std::memcpy(strobe, &t.MEM(wdata_strobe), sizeof strobe);
+        if (in_window(write_addr)) {
+            for (unsigned i = 0; i < BEAT_BYTES; ++i)
+                if (strobe[i / 8] >> (i % 8) & 1) window[write_addr + i] = data[i];
+        } else {
+            response_error = true;
+        }
+        write_addr += BEAT_BYTES;
+        if (--write_beats == 0) {
+            writing = false;
+            responding = true;
+            response_at = now + latency;
+        }
+    }
+    if (t.MEM(wr_valid) && t.MEM(wr_ready)) {
+        writing = true;
+        response_error = false;
+        write_addr = t.MEM(wr_addr);
+        write_beats = uint32_t(t.MEM(wr_len)) + 1;
+    }
+}
+
+// Instructions that retire in this cycle.
+bool Simulation::cycle_retires() {
+    const unsigned valid = top->retire_valid;
+    if (!valid) return false;
+    uint16_t pcs[6];
+    std::memcpy(pcs, &top->retire_pc, 10);
+    for (unsigned unit = 0; unit < 5; ++unit) {
+        if (!(valid >> unit & 1)) continue;
+        ++retired_by_pc[pcs[unit]];
+        if (record) retires.push_back({now - begin, pcs[unit], uint16_t(unit), 0});
+    }
+    return true;
+}
+
+extern "C" {
+
+int32_t sim_beat_bytes() { return BEAT_BYTES; }
+int32_t sim_lanes() { return LANES; }
+
+Simulation* sim_new(const char* wave_file) {
+    auto sim = std::make_unique<Simulation>();
+    sim->context.randReset(0);
+#ifdef WAVES
+    if (wave_file) sim->context.traceEverOn(true);
+#endif
+    sim->top = std::make_unique<Vcore>(&sim->context, "core");
+#ifdef WAVES
+    if (wave_file) {
+        sim->waves = std::make_unique<VerilatedFstC>();
+        sim->top->trace(sim->waves.get(), 99);
+        sim->waves->open(wave_file);
+        if (!sim->waves->isOpen()) return nullptr;
+    }
+#else
+    if (wave_file) return nullptr;
+#endif
+    sim->top->rst = 1;
+    for (int i = 0; i < 3; ++i) sim->idle_cycle(true);
+    sim->top->rst = 0;
+    sim->idle_cycle(true);
+    return sim.release();
+}
+
+void sim_delete(Simulation* sim) {
+#ifdef WAVES
+    if (sim->waves) sim->waves->close();
+#endif
+    sim->top->final();
+    delete sim;
+}
+
+void sim_memory(Simulation* sim, uint8_t* window, uint64_t size, uint64_t write_start, uint32_t latency, uint32_t outstanding) {
+    sim->window = window;
+    sim->size = size;
+    sim->latency = latency;
+    sim->outstanding = outstanding;
+    sim->top->window_size = size;
+    sim->top->write_start = write_start;
+}
+
+void sim_settings(Simulation* sim, uint32_t seed, uint32_t temperature_m, int32_t temperature_e, uint32_t eos, uint32_t limit) {
+    Vcore& t = *sim->top;
+    t.seed = seed;
+    t.temperature_m = temperature_m;
+    t.temperature_e = temperature_e & 0x3ff;
+    t.eos = eos;
+    t.limit = limit;
+}
+
+void sim_program(Simulation* sim, const uint32_t* words, uint32_t count) {
+    Vcore& t = *sim->top;
+    t.prog_en = 1;
+    for (uint32_t i = 0; i < count; ++i) {
+        t.prog_addr = i;
+        std::memcpy(&t.prog_data, words + 4 * i, 16);
+        sim->idle_cycle();
+    }
+    t.prog_en = 0;
+    t.program_length = count;
+    sim->idle_cycle();
+}
+
+void sim_push(Simulation* sim, const uint32_t* tokens, uint32_t count) {
+    sim->prompts.insert(sim->prompts.end(), tokens, tokens + count);
+    sim->since_push = 0;
+}
+
+void sim_start(Simulation* sim) {
+    Vcore& t = *sim->top;
+    // Tokens that are already there are in the core's queue before its first instruction.
+    while (!sim->prompts.empty()) {
+        t.prompt_valid = 1;
+        t.prompt_token = sim->prompts.front();
+        sim->settle();
+        const bool taken = t.prompt_ready;
+        sim->rise(false);
+        if (!taken) break;
+        sim->prompts.pop_front();
+    }
+    t.prompt_valid = 0;
+    sim->tokens.clear();
+    sim->retires.clear();
+    std::fill(sim->retired_by_pc.begin(), sim->retired_by_pc.end(), 0);
+    t.start = 1;
+    sim->idle_cycle();
+    t.start = 0;
+    sim->begin = sim->now;
+}
+
+Reason sim_run(Simulation* sim, uint64_t max_cycles, int32_t until_retire) {
+    Vcore& t = *sim->top;
+    t.out_ready = 1;
+    for (uint64_t n = 0; n < max_cycles; ++n) {
+        sim->memory_inputs();
+        t.prompt_valid = !sim->prompts.empty();
+        if (t.prompt_valid) t.prompt_token = sim->prompts.front();
+        sim->settle();
+        sim->memory_outputs();
+        const bool retired = sim->cycle_retires();
+        const bool token = t.out_valid;
+        if (token) sim->tokens.push_back(t.out_token);
+        if (t.prompt_valid) {
+            if (t.prompt_ready) sim->prompts.pop_front();
+            sim->since_push = 0;
+        } else {
+            ++sim->since_push;
+        }
+        const bool waiting = t.waiting && sim->since_push > PROMPT_SETTLE;
+        sim->rise(false);
+        if (token) return REASON_TOKEN;
+        if (until_retire && retired) return REASON_RETIRE;
+        if (!t.running && (t.halted || t.fault) && !t.out_valid) return t.fault ? REASON_FAULT : REASON_HALTED;
+        if (waiting) return REASON_WAITING;
+    }
+    return REASON_LIMIT;
+}
+
+uint64_t sim_cycles(Simulation* sim) { return sim->now - sim->begin; }
+uint32_t sim_fault(Simulation* sim) { return sim->top->fault; }
+uint32_t sim_fault_pc(Simulation* sim) { return sim->top->fault_pc; }
+int32_t sim_running(Simulation* sim) { return sim->top->running; }
+
+uint64_t sim_counter(Simulation* sim, uint32_t index) {
+    sim->top->counter_select = index;
+    sim->top->eval();
+    return sim->top->counter_value;
+}
+
+void sim_register(Simulation* sim, uint32_t index, uint32_t words, uint32_t* elements) {
+    Vcore& t = *sim->top;
+    t.dbg_reg = index;
+    for (uint32_t k = 0; k < words; ++k) {
+        t.dbg_addr = k;
+        sim->idle_cycle();
+        std::memcpy(elements + k * LANES, &t.dbg_data, LANES * 4);
+    }
+}
+
+uint64_t sim_tokens(Simulation* sim, const uint32_t** tokens) {
+    *tokens = sim->tokens.data();
+    return sim->tokens.size();
+}
+
+void sim_record(Simulation* sim, int32_t on) { sim->record = on; }
+
+uint64_t sim_retires(Simulation* sim, const RetireRecord** records) {
+    *records = sim->retires.data();
+    return sim->retires.size();
+}
+
+const uint64_t* sim_retired_by_pc(Simulation* sim) { return sim->retired_by_pc.data(); }
+}

