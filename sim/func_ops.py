@@ -67,7 +67,7 @@ def _argmax(instruction: Instruction, pc: int, state: State) -> Bound:
         )  # fmt: skip
         index = int(scores.argmax())
         score = int(scores[index])
-        if first or state.best is None or score > state.best[0]:
+        if first or score > state.best[0]:
             state.best = (score, base + index)
         if last:
             state.token = state.best[1] & 0xFFFFFF

@@ -27,7 +27,8 @@ class State:
     """Everything that instructions read and write.
 
     Vector registers are int64 [8, max_length] that hold 32-bit values. ``best`` is the running search of argmax: score
-    and token, or None. ``position`` counts the tokens that argmax has committed.
+    and token; one that was never begun with ``first`` has what the hardware has after reset. ``position`` counts the
+    tokens that argmax has committed.
     """
 
     def __init__(self, config: CoreConfig, memory: np.ndarray, settings: HostSettings, stream: SegmentStream):
@@ -43,7 +44,7 @@ class State:
         self.prompts: deque[int] = deque()
         self.prompt_flag = False
         self.token = 0
-        self.best: tuple[int, int] | None = None
+        self.best = (0, 0)
         self.position = 0
         self.emitted: list[int] = []
         self.on_token: Callable[[int], None] | None = None

@@ -137,7 +137,10 @@ class FunctionalSimulator(Backend):
     def step(self) -> Retire | None:
         """Execute one instruction; None if none can be: halted, fault, or waiting for a prompt token."""
         pc = self._pc
-        return Retire(pc, self._instructions[pc].opcode.unit) if self._advance() else None
+        return Retire(pc, self._unit(pc)) if self._advance() else None
+
+    def _unit(self, pc: int) -> str:
+        return ISA.by_opcode[self.program.code[pc] & 0xFF].unit
 
     def _advance(self) -> bool:
         """Execute the next instruction; False if nothing was executed."""
@@ -156,7 +159,7 @@ class FunctionalSimulator(Backend):
             return False
         self._executed[pc] += 1
         if self.record_retires:
-            self.retires.append(Retire(pc, self._instructions[pc].opcode.unit))
+            self.retires.append(Retire(pc, self._unit(pc)))
         if following is None:
             self._pc = pc + 1
         elif following == HALT:
@@ -182,9 +185,9 @@ class FunctionalSimulator(Backend):
             if instruction is None or not times:
                 continue
             units[instruction.opcode.unit] += times
-            moved = times * (footprint(instruction, self.config) or 0)
-            read += moved if instruction.name in ("ldv", "emb") else 0
-            written += moved if instruction.name in ("sv", "clr") else 0
+            size = times * (footprint(instruction, self.config) or 0)
+            read += size if instruction.name in ("ldv", "emb") else 0
+            written += size if instruction.name in ("sv", "clr") else 0
         counters = {f"retired_{unit}": units[unit] for unit in UNITS}
         moved = {"bytes_loaded": read, "bytes_stored": written, "bytes_streamed": self._state.stream.bytes_read}
         return counters | moved

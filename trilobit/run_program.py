@@ -119,23 +119,25 @@ class ProgramRun:
             region = _region(program, name, "--mem")
             content = region_bytes(path, region, f"--mem {name}")
             memory[region.addr : region.addr + len(content)] = content
-        vectors = [self._vector(name, path, config) for name, path in _assignments(self.sets, "--set")]
+        given = [self._vector(name, path, config) for name, path in _assignments(self.sets, "--set")]
         with make_backend(self.backend, config, program, memory, self.settings, self.waves) as backend:
-            for index, values in vectors:
+            for index, values in given:
                 backend.set_register(index, values)
             backend.push(self.push)
             steps = self._steps(backend) if self.step else None
             result = backend.result() if self.step else backend.run()
-            values = {f"v{i}": backend.register(i) for i in (registers or ([] if regions else range(VECTOR_REGISTERS)))}
+            if not registers and not regions and not (result.waiting and self.backend == "rtl"):
+                registers = list(range(VECTOR_REGISTERS))  # the hardware shows them only when it has stopped
+            vectors = {f"v{i}": backend.register(i) for i in registers}
             contents = {region.name: region_values(backend.memory, region) for region in regions}
             if self.out is not None:
-                self._save(values, contents)
+                self._save(vectors, contents)
             if self.as_json:
                 data = {"program": program.name, "core": config.name, "backend": self.backend, "text": None}
-                data |= result_json(result) | {"registers": values, "memory": contents}
+                data |= result_json(result) | {"registers": vectors, "memory": contents}
                 print_json(data if steps is None else data | {"steps": steps})
             else:
-                _show(values, contents, full=self.dump is not None)
+                _show(vectors, contents, full=self.dump is not None)
                 if result.tokens:
                     click.echo("tokens " + " ".join(map(str, result.tokens)))
                 print_counters(result)
