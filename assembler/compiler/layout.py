@@ -100,8 +100,8 @@ class _Layouter:
             self.result.segments[id(i)] = self.end
             self.result.parts.append((self.end, lambda i=i: segment_data(i, self.tensors, self.core)))
             self.end += segment_bytes(i, self.core)
+        self._region(name, start, None)  # whole segments and nothing more: the fetch would take padding for a header
         self.end = _up(self.end, self.align)
-        self._region(name, start, None)
 
     def _used(self, region: str) -> dict[str, Instr]:
         """The instructions that use a region, one a name, longest vector first seen."""
