@@ -17,6 +17,8 @@ from trilobit.sim.rtl_build import core_verilog, simulator_library
 
 __all__ = ["UNITS", "RtlSimulator"]
 
+DEFAULT_SETTINGS = HostSettings()
+
 UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise", "control")
 """Units in the order of the core's ``retire_valid`` bits."""
 
@@ -27,7 +29,7 @@ SCRATCH_ALIGN = 256
 
 
 class _RetireRecord(ctypes.Structure):
-    _fields_ = [("cycle", ctypes.c_uint64), ("pc", ctypes.c_uint16), ("unit", ctypes.c_uint16), ("zero", ctypes.c_uint32)]  # noqa: RUF012
+    _fields_ = [("cycle", ctypes.c_uint64), ("pc", ctypes.c_uint16), ("unit", ctypes.c_uint16), ("zero", ctypes.c_uint32)]
 
 
 class RtlSimulator(Backend):
@@ -50,7 +52,7 @@ class RtlSimulator(Backend):
     """
 
     def __init__(self, config: CoreConfig, program: Program, memory: np.ndarray | None = None,
-                 settings: HostSettings = HostSettings(), *, memory_model: "str | MemoryModel" = IDEAL,
+                 settings: HostSettings = DEFAULT_SETTINGS, *, memory_model: "str | MemoryModel" = IDEAL,
                  waves: str | Path | None = None, gated_clocks: bool = True):  # fmt: skip
         self._sim = None
         if len(program.code) > config.program_words:

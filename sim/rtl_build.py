@@ -27,9 +27,10 @@ TOP = "trilobit_core"
 VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-lint", "--prefix", "Vcore",
                    "--top-module", TOP, "--output-split", "40000")  # fmt: skip
 # The precompiled header is built with other flags than it is used with: include it as text.
-MAKE_FLAGS = ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
+MAKE_FLAGS = ("OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
 CXX_FLAGS = ("-std=gnu++17", "-O3", "-fPIC")
 HARNESS = ("harness.cpp", "harness.h")
+WAVES = ("waves/lz4.h", "waves/zlib.h")  # what Verilator's FST writer needs of those libraries
 
 
 def cache_folder() -> Path:
@@ -80,8 +81,11 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     VERILATOR.check_version()
     defines = [f"-DBEAT_BYTES={config.beat_bytes}", f"-DLANES={config.lanes}"]
     defines += ["-DGATED"] * gated_clocks + ["-DWAVES"] * waves
-    harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in HARNESS}
-    key = _hash(verilog, *harness.values(), *VERILATOR_FLAGS, *MAKE_FLAGS, *CXX_FLAGS, *defines, VERILATOR.version, GXX.version)
+    files = HARNESS + (WAVES if waves else ())
+    harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in files}
+    key = _hash(
+        verilog, *harness.values(), *VERILATOR_FLAGS, *MAKE_FLAGS, _opt(waves), *CXX_FLAGS, *defines, VERILATOR.version, GXX.version
+    )
     library = cache_folder() / f"core-{key}.so"
     if library.exists():
         return library
@@ -103,17 +107,22 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
 def _build(work: Path, verilog: str, harness: dict[str, str], defines: list[str], waves: bool, log: Path) -> None:
     (work / "core.v").write_text(verilog)
     for name, text in harness.items():
+        (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_text(text)
-    trace = ["--trace-fst"] if waves else []
+    trace = ["--trace-fst", "-CFLAGS", "-I../waves"] if waves else []
     VERILATOR.run([*VERILATOR_FLAGS, *trace, "-CFLAGS", "-fPIC", "--Mdir", "obj", "core.v"], cwd=work, log=log)
     jobs = f"-j{len(os.sched_getaffinity(0))}"
-    MAKE.run([jobs, "-C", "obj", "-f", "Vcore.mk", *MAKE_FLAGS, "Vcore__ALL.a", "libverilated.a"], cwd=work, log=log,
+    MAKE.run([jobs, "-C", "obj", "-f", "Vcore.mk", *MAKE_FLAGS, _opt(waves), "Vcore__ALL.a", "libverilated.a"], cwd=work, log=log,
              environment=VERILATOR.environment)  # fmt: skip
     include = _verilator_root() / "include"
-    libraries = ["-lz"] if waves else []
     GXX.run([*CXX_FLAGS, *defines, f"-DVM_TRACE_FST={int(waves)}", "-I", "obj", "-I", include, "-I", include / "vltstd",
-             "harness.cpp", "obj/Vcore__ALL.a", "obj/libverilated.a", "-shared", "-pthread", *libraries, "-o", "core.so"],
+             "harness.cpp", "obj/Vcore__ALL.a", "obj/libverilated.a", "-shared", "-pthread", "-o", "core.so"],
             cwd=work, log=log)  # fmt: skip
+
+
+def _opt(waves: bool) -> str:
+    """Tracing makes the model several times larger; there a fast build matters more than a fast run."""
+    return f"OPT_FAST=-O{1 if waves else 3}"
 
 
 def _verilator_root() -> Path:
