@@ -45,6 +45,7 @@ __all__ = ["RMSNorm", "norm_clocks", "normq_clocks", "rms_clocks"]
 
 _RMS, _NORM, _NORMQ = (ISA.by_name[name].opcode for name in ("rms", "norm", "normq"))
 _REDUCE = 4  # cycles from the largest magnitude to its 20 bits
+_DRAINED = 8  # the stage at which the next instruction may be let in: its fields count from stage 10 on
 _LONGEST_SHIFT = 47  # shifts the widest product to zero, as any longer one
 _QUANTISE_SHIFT = 30
 
@@ -54,7 +55,7 @@ def _levels(config: CoreConfig) -> int:
 
 
 def rms_clocks(config: CoreConfig, words: int, gain: bool = False) -> int:
-    """Cycles from taking an rms of ``words`` words to its retirement, if nobody makes the unit wait."""
+    """Cycles from taking an rms of ``words`` words (1 at least) to its retirement, if nobody makes the unit wait."""
     return words + gain + SQUARE_X_STAGE + 1 + _levels(config) + TOTAL_CLOCKS
 
 
@@ -81,11 +82,11 @@ class RMSNorm(wiring.Component):
     normq keep z in the unit's own buffer, and write a word a clock in pass 2. rms lets the next instruction in when its last
     word has left the lanes; a normq then runs beside the rest of the rms (an rms or norm waits for it).
 
-    Latency: :func:`rms_clocks`, :func:`normq_clocks`, :func:`norm_clocks` cycles from the transfer of the command to ``retire``, in which cycle the
-    last result is written. Waiting for registers, gains or buffers adds to it; the values of elements never do.
+    Latency: :func:`rms_clocks`, :func:`normq_clocks`, :func:`norm_clocks` cycles from taking the command to ``retire``, which comes
+    with the last result. Waiting for registers, gains or buffers adds to it; the values of elements never do.
 
-    Back-pressure: pass 1 waits for ``a.ok`` (and ``b.ok``) and the gains together; pass 2 begins when ``act.ok`` (normq), and lets a word into the pipeline
-    when ``write.ok`` (norm). The first result of normq comes 27 cycles after the largest magnitude is known (and reduced).
+    Back-pressure: pass 1 waits for ``a.ok`` (and ``b.ok``) and the gains together; pass 2 of normq begins when ``act.ok``; pass 2 of norm
+    lets a word into the pipeline when ``write.ok``. ``act.start`` comes five cycles before the first int8 word.
 
     A gain segment whose length isn't that of the instruction raises ``fault``, which stays until reset; the unit does nothing more.
 
@@ -158,7 +159,7 @@ class RMSNorm(wiring.Component):
         # token[k]: a word is k cycles behind its read; out[k]: k cycles behind its read from the z buffer.
         token = [read, *(Signal(name=f"token_{k}") for k in range(1, Z_STAGE + 3))]
         out = [feed, *(Signal(name=f"out_{k}") for k in range(1, WRITE_STAGE + 1))]
-        last = [read_last, *(Signal(name=f"last_{k}") for k in range(1, Z_STAGE + 1 + levels + _REDUCE))]
+        last = [read_last, *(Signal(name=f"last_{k}") for k in range(1, _DRAINED + 1))]
         out_last = [feed_last, *(Signal(name=f"out_last_{k}") for k in range(1, WRITE_STAGE + 1))]
         for chain in (token, out, last, out_last):
             m.d.sync += Cat(chain[1:]).eq(Cat(chain[:-1]))
@@ -189,7 +190,7 @@ class RMSNorm(wiring.Component):
                         m.next = "DRAIN"
             with m.State("DRAIN"):
                 # The next instruction's shifts come into force when this one's last word has left the lanes.
-                with m.If(last[8]):
+                with m.If(last[_DRAINED]):
                     m.next = "IDLE"
             with m.State("WAIT"):
                 m.d.comb += inject.eq(1)
@@ -208,6 +209,9 @@ class RMSNorm(wiring.Component):
             idle = fsm.ongoing("IDLE")
         m.d.comb += self.active.eq(~idle | ~engine.idle | owed | Cat(token[1:]).any() | Cat(out[1:]).any())
 
+        # What follows the lanes is marked with what it is for, since the next instruction may be in force by then.
+        z_last = delay(last[Z_STAGE] & ~rms, levels, "z_last")
+        reduced_last = delay(z_last, _REDUCE, "reduced_last")
         with m.If(fresh):
             m.d.sync += [z_write_addr.eq(0), feed_addr.eq(0), write_addr.eq(0), second.eq(0), largest_known.eq(0), started.eq(0)]
         with m.Else():
@@ -217,9 +221,9 @@ class RMSNorm(wiring.Component):
                 write_addr.eq(write_addr + out[WRITE_STAGE]),
                 started.eq(started | out[FEED_AHEAD]),
             ]
-            with m.If(~rms & last[Z_STAGE + levels]):
+            with m.If(z_last):
                 m.d.sync += second.eq(1)
-            with m.If(~rms & last[-1]):
+            with m.If(reduced_last):
                 m.d.sync += largest_known.eq(1)
         with m.If(taken):
             m.d.sync += read_addr.eq(0)
@@ -281,7 +285,6 @@ class RMSNorm(wiring.Component):
         m.d.comb += [lane[0].inject.eq(inject), lane[0].largest.eq(maximum.largest)]
 
         # ---- sums, largest, scalars ----
-        # Words are marked with what they are for before the next instruction can come into force.
         w_marked = Signal()
         m.d.sync += w_marked.eq(token[9] & rms)
         x_last = Signal()

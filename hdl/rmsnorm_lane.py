@@ -28,15 +28,15 @@ WRITE_STAGE = 11  # counted from reading z
 class Lane(wiring.Component):
     """Shifts, multipliers and the z buffer of one lane. Fully pipelined; control comes from :class:`RMSNorm`.
 
-    Pass 1, an element read in cycle 0 (``a``, ``b`` and ``keep`` count in cycle 1, ``gain`` in cycle 0):
-    ``x = sat18(rs(a, amount_a - 16))``, ``y = sat18(rs(b, amount_b - 19))``, ``z = y*gain``, ``w = sat18(rs(z, amount_c))``. In the cycles of the
-    ``*_STAGE`` constants: ``square_x`` = x*x, ``magnitude`` = abs(z), which ``z_write`` puts into the buffer, and ``square_w`` = w*w, one cycle
-    after ``saturated`` tells whether x, y or w saturated.
+    Pass 1, an element read in cycle 0 (``gain`` counts in cycle 0, ``a``, ``b`` and ``keep`` in cycle 1):
+    ``x = sat18(rs(a, amount_a - 16))``, ``y = sat18(rs(b, amount_b - 19))``, ``z = y*gain``, ``w = sat18(rs(z, amount_c))``.
+    In the cycles of the ``*_STAGE`` constants: ``square_x`` = x*x; ``magnitude`` = abs(z), which ``z_write`` puts into the buffer;
+    ``square_w`` = w*w, one cycle after ``saturated`` tells whether x, y or w saturated.
 
-    Pass 2 (``second``), z read with ``z_read`` in cycle 0: ``reduced = rs(abs(z), amount_b - 19)`` in cycle 5, times ``factor``, and in cycle
-    ``WRITE_STAGE`` the result ``rs(reduced*factor, amount_c)`` with the sign of z: saturated to 32 (``wide``) or 16 bits, or for
-    ``quantise`` limited to 127 in ``quantised``. ``short``: the shift would go left, so saturate unless zero. ``saturated`` is there in the same
-    cycle; it includes the saturations of x and y in pass 1.
+    Pass 2 (``second``), z read with ``z_read`` in cycle 0: ``reduced = rs(abs(z), amount_b - 19)`` in cycle 5, times ``factor``;
+    in cycle ``WRITE_STAGE`` the result ``rs(reduced*factor, amount_c)`` with the sign of z, saturated to 32 (``wide``) or 16 bits, and in
+    ``quantised`` limited to 127. ``short``: the shift would go left, so saturate unless zero. ``saturated`` is there in
+    the same cycle; it includes the saturations of x and y in pass 1, and that of the result unless ``quantise``.
 
     ``inject`` takes ``largest`` in the place of z, so that the first lane reduces the largest magnitude.
 

@@ -47,14 +47,15 @@ class ScalarEngine(wiring.Component):
     """Scalar registers s0-s3, and the serial arithmetic of rms, norm and normq. One job at a time.
 
     ``total`` (with ``sum_x``, ``sum_w``): ``sum_w + (sum_x*eps_m >> eps_e)`` as a 36-bit mantissa with an even exponent
-    (:func:`trilobit.isa.fixed.square_norm`). For rms it is written to register ``sc``, ``stored`` pulses ``TOTAL_CLOCKS`` cycles after
-    ``total``, and the engine is ``idle`` in the next cycle. For ``norm`` the job goes on in that cycle to ``1/sqrt`` (``INVERSE_CLOCKS``) and
-    ``factor = mantissa(inverse * c_m)`` (``NORM_FACTOR_CLOCKS``).
+    (:func:`trilobit.isa.fixed.square_norm`). For rms it is written to register ``sc``: ``stored`` pulses ``TOTAL_CLOCKS`` cycles
+    after ``total``, and the engine is ``idle`` in the next cycle. For ``norm`` the job goes on in that cycle to ``1/sqrt``
+    (``INVERSE_CLOCKS``) and ``factor = mantissa(inverse * c_m)`` (``NORM_FACTOR_CLOCKS``).
 
-    ``quantise`` (a level; taken when idle): the inverse of register ``sq`` if ``scaled`` (``INVERSE_CLOCKS``; else it is 1), then, once
-    ``largest_valid``, ``factor = (127 * 2^31 // largest + 1) >> 1`` and ``scale = largest * 2^shift * inverse`` after ``NORMQ_FACTOR_CLOCKS``.
+    ``quantise`` (a level; taken when idle): the inverse of register ``sq`` if ``scaled`` (``INVERSE_CLOCKS``; else it is 1). Then, once
+    ``largest_valid``, in ``NORMQ_FACTOR_CLOCKS``: ``factor = (127 * 2^31 // largest + 1) >> 1``, ``scale = largest * 2^shift * inverse``.
 
-    ``feed`` rises ``FEED_AHEAD`` cycles before the factor (and the scale, the factor's exponent) can be used and stays until ``release``.
+    ``feed`` rises ``FEED_AHEAD`` cycles before the factor (and the scale, the factor's exponent) can be used and stays until
+    ``release``. A scalar register that was never written is zero.
     No time depends on a value.
 
     Members
