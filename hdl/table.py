@@ -1,12 +1,12 @@
 """The elementary functions' tables in block RAM, with interpolation (see :mod:`trilobit.isa.tables`)."""
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from trilobit.hdl.shift import round_half_up
+from trilobit.hdl.shift import add_carry
 from trilobit.isa.tables import FRACTION_BITS, INDEX_BITS, REST_BITS, Table
 
 __all__ = ["TABLE_LATENCY", "TableFunction"]
@@ -34,7 +34,15 @@ class TableFunction(wiring.Component):
 
     def __init__(self, table: Table):
         self.table = table
+        if self._limited() not in ([], [0]):
+            raise ValueError(f"table {table.name!r}: expected values within its limit but for u = 0")
         super().__init__({"u": In(FRACTION_BITS), "o": Out(table.limit.bit_length())})
+
+    def _limited(self) -> list[int]:
+        """The fractions at which the function's limit binds."""
+        table, u = self.table, np.arange(1 << FRACTION_BITS)
+        unlimited = Table(table.name, table.base, table.slope, 1 << 62)
+        return np.flatnonzero(unlimited(u) > table.limit).tolist()
 
     def elaborate(self, platform):
         m = Module()
@@ -61,14 +69,13 @@ class TableFunction(wiring.Component):
         else:
             step = Signal(slope_bits + REST_BITS)
             m.d.comb += step.eq(slope * rest2)
-        total = Signal(signed(base_bits + 2))
-        m.d.comb += total.eq(base + round_half_up(step, REST_BITS))
+        total = add_carry(base, step >> REST_BITS, step[REST_BITS - 1])  # the step is rounded half up
         result = Signal.like(self.o, name="result", reset_less=True)
-        u = np.arange(1 << FRACTION_BITS)
-        rounded = (table.slope[u >> REST_BITS] * (u & ((1 << REST_BITS) - 1)) + (1 << (REST_BITS - 1))) >> REST_BITS
-        if (table.base[u >> REST_BITS] + rounded > table.limit).any():
-            m.d.sync += result.eq(Mux(total > table.limit, table.limit, total))
-        else:  # the limit never binds
-            m.d.sync += result.eq(total)
+        m.d.sync += result.eq(total)
+        if self._limited() == [0]:  # 1 / 1 is the only value beyond the limit; its fraction is known early
+            zero1, zero2 = Signal(reset_less=True), Signal(reset_less=True)
+            m.d.sync += [zero1.eq(~self.u.any()), zero2.eq(zero1)]
+            with m.If(zero2):
+                m.d.sync += result.eq(table.limit)
         m.d.comb += self.o.eq(result)
         return m

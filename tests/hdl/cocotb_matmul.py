@@ -124,7 +124,7 @@ class Surroundings:
         reading = self.acts[0] if self.acts else None
         self.filled += self.there()
         self.allowed += self.there()
-        beat = dut.act__beat.value.to_unsigned() if len(dut.act__beat) else 0
+        beat = int(dut.act__beat.value) if len(dut.act__beat) else 0
         if reading is not None:
             scalar = reading.act.scale
             dut.act__scale_ok.value = int(self.filled > 0 or not self.busy)
@@ -133,7 +133,7 @@ class Surroundings:
             dut.act__ok.value = int(beat < self.filled or not self.busy)
         else:
             dut.act__scale_ok.value = dut.act__ok.value = 0
-        dut.write__ok.value = int(dut.write__chk_addr.value.to_unsigned() < self.allowed or not self.busy)
+        dut.write__ok.value = int(int(dut.write__chk_addr.value) < self.allowed or not self.busy)
         await cycle_rest(dut)
 
         data = None
@@ -173,16 +173,16 @@ class Surroundings:
 
     def written(self) -> None:
         dut = self.dut
-        self.saturated += dut.saturated.value.to_unsigned()
+        self.saturated += int(dut.saturated.value)
         if dut.write__en.value == 1:
-            first = dut.write__addr.value.to_unsigned() * LANES
-            bits = dut.write__data.value.to_unsigned().to_bytes(4 * LANES, "little")
-            word = np.frombuffer(bits, dtype="<i4")
+            first = int(dut.write__addr.value) * LANES
+            mask, bits = int(dut.write__mask.value), dut.write__data.value
             for j in range(LANES):
-                if dut.write__mask.value.to_unsigned() >> j & 1:
-                    self.registers[dut.write__reg.value.to_unsigned(), first + j] = word[j]
+                if mask >> j & 1:  # lanes without a mask may never have held anything
+                    element = bits[32 * j + 31 : 32 * j].to_signed()
+                    self.registers[int(dut.write__reg.value), first + j] = element
         if dut.retire__valid.value == 1:
-            self.retired.append((dut.retire__pc.value.to_unsigned(), self.now))
+            self.retired.append((int(dut.retire__pc.value), self.now))
 
 
 async def cycle_rest(dut) -> None:
