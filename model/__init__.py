@@ -27,7 +27,7 @@ _HOMES = {
     "bits_per_character": "evaluate",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0604 - the table above is the one list
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -39,7 +39,6 @@ def __getattr__(name: str) -> Any:
         if error.name is None or error.name.split(".")[0] != "torch":
             raise
         raise ToolError(
-            f"trilobit.model.{name} needs PyTorch, which is not installed; "
-            "install it with: pip install 'trilobit[model]'"
+            f"trilobit.model.{name} needs PyTorch, which is not installed; install it with: pip install 'trilobit[model]'"
         ) from error
     return getattr(module, name)

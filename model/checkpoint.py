@@ -169,9 +169,7 @@ def _is_packed(config: Path) -> bool:
     if layout is None:
         return False
     if layout != {"layout": "packed", "version": PACKED_VERSION}:
-        raise ModelError(
-            f"{config}: expected the packed layout, version {PACKED_VERSION}, got {layout!r}; pack it again"
-        )
+        raise ModelError(f"{config}: expected the packed layout, version {PACKED_VERSION}, got {layout!r}; pack it again")
     return True
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.numpy import save_file
 from torch import Tensor, fx, nn
 
@@ -49,16 +48,16 @@ _BINARY: dict[Any, str] = {
 _UNARY: dict[Any, str] = {
     **dict.fromkeys((operator.neg, torch.neg, "neg"), "neg"),
     **dict.fromkeys((torch.exp, "exp"), "exp"),
-    **dict.fromkeys((torch.sigmoid, F.sigmoid, "sigmoid", nn.Sigmoid), "sigmoid"),
-    **dict.fromkeys((F.silu, nn.SiLU), "silu"),
+    **dict.fromkeys((torch.sigmoid, nn.functional.sigmoid, "sigmoid", nn.Sigmoid), "sigmoid"),
+    **dict.fromkeys((nn.functional.silu, nn.SiLU), "silu"),
 }
 # What changes nothing in a per-token vector: types, copies, and dropout in eval mode.
-_IDENTITY = {nn.Identity, nn.Dropout, F.dropout, "to", "float", "double", "contiguous", "clone", "detach"}
+_IDENTITY = {nn.Identity, nn.Dropout, nn.functional.dropout, "to", "float", "double", "contiguous", "clone", "detach"}
 # Written with the operations above.
 _DERIVED: dict[Any, str] = {
     **dict.fromkeys((torch.square, "square"), "square"),
     **dict.fromkeys((torch.reciprocal, "reciprocal"), "reciprocal"),
-    **dict.fromkeys((torch.relu, F.relu, "relu", nn.ReLU), "relu"),
+    **dict.fromkeys((torch.relu, nn.functional.relu, "relu", nn.ReLU), "relu"),
     **dict.fromkeys((torch.tanh, "tanh", nn.Tanh), "tanh"),
     **dict.fromkeys((torch.lerp, "lerp"), "lerp"),
     **dict.fromkeys((torch.rsub,), "rsub"),
@@ -180,7 +179,7 @@ class _Mapper:
         return UnsupportedOperation(
             f"{_describe(node, self.traced)} in {_module_path(node) or 'the top module'}: {why}; "
             f"supported: {', '.join(op for op in OPERATIONS if op not in ('token', 'constant'))} "
-            "(BitLinear, RMSNorm, LinearRecurrence and Embedding modules, elementwise arithmetic with +, -, *, /, maximum,"
+            "(BitLinear, RMSNorm, LinearRecurrence and Embedding modules, elementwise +, -, *, /, maximum, neg,"
             " exp, sigmoid, silu, tanh, relu, lerp, and chunk, split or slices of the last dimension)"
         )
 
@@ -235,9 +234,7 @@ class _Mapper:
             return self._emit(op, [right], right.length, scalar=scalars[0], side="left")
         a, b = (self._constant(v) if isinstance(v, Tensor) else v for v in (left, right))
         if not isinstance(a, _Vector) or not isinstance(b, _Vector):
-            raise self._unsupported(
-                f"expected two vectors or numbers, got {type(left).__name__}, {type(right).__name__}"
-            )
+            raise self._unsupported(f"expected two vectors or numbers, got {type(left).__name__}, {type(right).__name__}")
         if None not in (a.length, b.length) and a.length != b.length:
             raise self._unsupported(f"vectors of lengths {a.length} and {b.length}; broadcasting is not supported")
         return self._emit(op, [a, b], a.length or b.length)

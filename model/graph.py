@@ -36,7 +36,7 @@ __all__ = [
 SCHEMA = "trilobit-graph"
 VERSION = 1
 
-# Every operation a graph may hold: number of node inputs (elementwise ones: 1 with a scalar, else 2), required attributes.
+# Every operation a graph may hold: numbers of node inputs (elementwise: 1 with a scalar, else 2), required attributes.
 OPERATIONS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "token": ((0,), ()),
     "embedding": ((1,), ("weight",)),
@@ -126,9 +126,7 @@ class Graph(msgspec.Struct, kw_only=True):
         seen: set[str] = set()
         for node in self.nodes:
             if node.op not in OPERATIONS:
-                raise ModelError(
-                    f"graph node {node.name}: unknown operation {node.op!r}; known: {', '.join(OPERATIONS)}"
-                )
+                raise ModelError(f"graph node {node.name}: unknown operation {node.op!r}; known: {', '.join(OPERATIONS)}")
             counts, required = OPERATIONS[node.op]
             if len(node.inputs) not in counts:
                 raise ModelError(f"graph node {node.name}: {node.op} takes {counts} inputs, got {len(node.inputs)}")
@@ -170,9 +168,7 @@ def load_graph(folder: str | Path) -> Graph:
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         raise ModelError(f"{path}: expected schema {SCHEMA!r}; this is not an exported graph")
     if values.get("version") != VERSION:
-        raise ModelError(
-            f"{path}: expected version {VERSION}, got {values.get('version')!r}; export the model again with this release"
-        )
+        raise ModelError(f"{path}: expected version {VERSION}, got {values.get('version')!r}; export the model again")
     try:
         graph = msgspec.convert(values, Graph)
         graph.validate()
@@ -182,7 +178,7 @@ def load_graph(folder: str | Path) -> Graph:
 
 
 def load_tensors(graph: Graph, folder: str | Path) -> dict[str, np.ndarray]:
-    """The tensors that the graph uses, by name; raises ModelError if the file or one of them is missing or misshaped."""
+    """The tensors that the graph uses, by name; ModelError if the file or one of them is missing or misshaped."""
     path = Path(folder) / graph.tensors
     tensors = read_numpy(path)
     missing = [name for name in graph.tensor_names() if name not in tensors]
@@ -193,9 +189,7 @@ def load_tensors(graph: Graph, folder: str | Path) -> dict[str, np.ndarray]:
             expected = (-(-node.attrs["rows"] // trits.ROWS_PER_BYTE), node.attrs["cols"])
             weight = tensors[node.attrs["weight"]]
             if weight.shape != expected or weight.dtype != np.uint8:
-                raise ModelError(
-                    f"{path}: {node.attrs['weight']}: expected uint8 {expected}, got {weight.dtype} {weight.shape}"
-                )
+                raise ModelError(f"{path}: {node.attrs['weight']}: expected uint8 {expected}, got {weight.dtype} {weight.shape}")
     return {name: tensors[name] for name in graph.tensor_names()}
 
 
@@ -311,9 +305,7 @@ class Evaluator:
         return s
 
 
-def evaluate_float(
-    graph: Graph, tensors: dict[str, np.ndarray], token_ids: np.ndarray, chunk: int = 1024
-) -> np.ndarray:
+def evaluate_float(graph: Graph, tensors: dict[str, np.ndarray], token_ids: np.ndarray, chunk: int = 1024) -> np.ndarray:
     """Logits of a text from the zero state: token ids [T] to [T, V] fp32, ``chunk`` tokens at a time."""
     evaluator = Evaluator(graph, tensors)
     token_ids = np.asarray(token_ids)
@@ -321,9 +313,7 @@ def evaluate_float(
     return np.concatenate(parts) if parts else np.zeros((0, graph.vocab_size), np.float32)
 
 
-def calibrate(
-    graph: Graph, tensors: dict[str, np.ndarray], token_ids: Iterable[int], source: str, chunk: int = 512
-) -> None:
+def calibrate(graph: Graph, tensors: dict[str, np.ndarray], token_ids: Iterable[int], source: str, chunk: int = 512) -> None:
     """Set ``range`` and ``rms`` of every node (and ``range_in`` of each product) from a run over a text.
 
     Embeddings and constants get the exact range over their whole tensor; everything else what occurred.
@@ -399,9 +389,7 @@ def _estimate(node: Node, r: list[float], p: list[float], tensors: dict[str, np.
             return mean, min(math.sqrt(node.shape[0]), ESTIMATE_SIGMAS) * largest
         case "bitlinear":
             # A sum of (share of nonzero trits) * cols independent terms, each of the normed input's size.
-            share = np.count_nonzero(trits.unpack(tensors[attrs["weight"]], attrs["rows"])) / (
-                attrs["rows"] * attrs["cols"]
-            )
+            share = np.count_nonzero(trits.unpack(tensors[attrs["weight"]], attrs["rows"])) / (attrs["rows"] * attrs["cols"])
             return normal(attrs["scale"] * math.sqrt(share * attrs["cols"]) * gain(attrs["norm_weight"])[0])
         case "recurrence":
             return r[0], p[0]

@@ -7,10 +7,10 @@ is from Wang et al., arXiv 2310.11453, in its b1.58 form; the token mixer (MLGRU
 
 Shapes: B sequences, T tokens, H hidden size, I intermediate size, L layers, V vocabulary.
 
-Precision: training computes in fp32. In eval mode the vectors between the products are fp64 (the products themselves are
-exact integers in fp32): an int8 activation that lies within 1e-7 of a tie is decided by rounding noise in fp32, differently
-with another number of threads, and one flipped value spreads through everything after it (0.04 on a logit of a golden
-case). In fp64 the result does not depend on the machine, and agrees with the golden outputs to 1e-6.
+Precision: training computes in fp32. In eval mode the vectors between the products are fp64 (the products themselves
+are exact integers in fp32): an int8 activation that lies within 1e-7 of a tie is decided by rounding noise in fp32,
+differently with another number of threads, and one flipped value spreads through everything after it (0.04 on a logit
+of a golden case). In fp64 the result does not depend on the machine, and agrees with the golden outputs to 1e-6.
 """
 
 import json
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trilobit.errors import ModelError
@@ -119,7 +118,7 @@ class ModelConfig:
 
 def round_half_away(x: Tensor) -> Tensor:
     """Round to the nearest integer, ties away from zero, as the published kernels do (torch.round: ties to even)."""
-    return torch.trunc(x + torch.copysign(torch.full_like(x, _ALMOST_HALF[x.dtype]), x))
+    return torch.trunc(torch.add(x, x.sign(), alpha=_ALMOST_HALF[x.dtype]))
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -161,8 +160,8 @@ class BitLinear(nn.Module):
         in_features, out_features: columns and rows of the matrix.
         gain: whether the norm in front has a gain.
 
-    ``product_dtype`` may be set to torch.bfloat16 for training: int8 values and trits are exact in it, but the
-    product's result is rounded to its 8 bits.
+    ``product_dtype`` may be set to torch.bfloat16 to train faster: int8 values and trits are exact in it, but the
+    product's result is rounded to its 8 bits. It has no effect in eval mode.
     """
 
     def __init__(self, in_features: int, out_features: int, gain: bool = True):
@@ -171,7 +170,7 @@ class BitLinear(nn.Module):
         self.norm = RMSNorm(in_features, BITLINEAR_EPS, gain)
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         nn.init.normal_(self.weight, std=in_features**-0.5)
-        self.product_dtype: torch.dtype | None = None
+        self.product_dtype = torch.float32
         self.keep_unpacked = True  # a large model clears it: then each call unpacks anew and memory stays small
         self._unpacked: Tensor | None = None
 
@@ -208,8 +207,8 @@ class BitLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         q, activation_scale = self.quantised_activations(self.norm(x))
         matrix, weight_scale = self.quantised_weight()
-        dtype = self.product_dtype or torch.float32
-        product = F.linear(q.to(dtype), matrix.to(dtype)).to(x.dtype)
+        dtype = self.product_dtype if self.training else torch.float32
+        product = nn.functional.linear(q.to(dtype), matrix.to(dtype)).to(x.dtype)
         return product * (weight_scale / activation_scale)
 
     @torch.no_grad()
@@ -265,9 +264,9 @@ class MLGRU(nn.Module):
         f = torch.sigmoid(self.f_proj(a))
         if lower_bound is not None:
             f = lower_bound + (1 - lower_bound) * f
-        s = self.recurrence(F.silu(self.i_proj(a)), f, state)
+        s = self.recurrence(nn.functional.silu(self.i_proj(a)), f, state)
         # The norm stands on the gate's projection, the swish on the state.
-        return self.o_proj(self.g_norm(self.g_proj(a)) * F.silu(s)), s
+        return self.o_proj(self.g_norm(self.g_proj(a)) * nn.functional.silu(s)), s
 
 
 class GLU(nn.Module):
@@ -280,7 +279,7 @@ class GLU(nn.Module):
 
     def forward(self, m: Tensor) -> Tensor:  # [B, T, H] -> [B, T, H]
         gate, y = self.gate_proj(m).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * y)
+        return self.down_proj(nn.functional.silu(gate) * y)
 
 
 class Block(nn.Module):
