@@ -20,7 +20,7 @@ from trilobit.isa.spec import ISA
 
 __all__ = ["Assembly", "assemble", "assemble_file", "assemble_source"]
 
-LINE_LIMIT = 2_000_000  # of a source with its includes; a file that includes another twice, and so on, grows fast
+LINE_LIMIT = 500_000  # of a source with its includes; a file that includes another twice, and so on, grows fast
 NO_CORE = "no core given"
 REGION_USAGE = ".region NAME, readonly|writable, ELEMENT, at=ADDRESS, size=BYTES"
 
@@ -321,13 +321,14 @@ class _Assembler:
     def finish(self) -> Assembly:
         self.place_labels()
         config = self.symbols.core
-        self.symbols.check_constants()
+        self.symbols.evaluate_constants(early=True)
         try:
             regions, window, write_start = self.layout()
         except UndefinedError:
             # Go on for the errors of instructions; what depends on addresses is silent.
             self.symbols.unplaced = True
             regions, window, write_start = {}, 2 * MAX_ADDRESS, 0
+        self.symbols.evaluate_constants()
         words: list[int] = []
         capacity = config.program_words if config else MAX_WORDS
         for index, pending in enumerate(self.instructions):

@@ -101,7 +101,7 @@ def _fields(op: Opcode, pending: Pending, symbols: Symbols) -> tuple[dict[str, i
         raise UndefinedError
     values: dict[str, int] = {}
     given: dict[str, Argument] = {}
-    failed = False
+    failed = misspelt = False
     for index, argument in enumerate(arguments):
         try:
             if index < len(operands):
@@ -114,8 +114,13 @@ def _fields(op: Opcode, pending: Pending, symbols: Symbols) -> tuple[dict[str, i
             given[name] = argument
         except UndefinedError:
             failed = True
-            split = split_option(argument)  # so that a wrong option is not called a missing one as well
-            given[split[0] if split else argument[0]] = argument
+            split = split_option(argument)
+            if index < len(operands):
+                name = operands[index].name
+            else:
+                name = split[0] if split else argument[0]
+                misspelt = misspelt or name not in op.options
+            given[name] = argument
     for name, option in op.options.items():
         if name in values or name in given:
             continue
@@ -127,7 +132,7 @@ def _fields(op: Opcode, pending: Pending, symbols: Symbols) -> tuple[dict[str, i
                 values[name] = symbols.whole(length.line, length.arguments[0], option.low, option.high, "len")
             except UndefinedError:
                 failed = True
-        else:
+        elif not misspelt:  # else it may be the one that is missing: one error is enough
             hint = " or a .len before" if name == "len" else ""
             message = f"{op.name}: expected {name}= ({option.field.text}){hint}; usage: {usage(op)}"
             diagnostics.error(statement.line, statement.column, message)

@@ -26,6 +26,10 @@ class UndefinedError(Exception):
     """A value that was asked for but whose own error has been noted already; say nothing more."""
 
 
+class _LaterError(UndefinedError):
+    """A value that depends on data which is not laid out yet."""
+
+
 @dataclass(eq=False)
 class Data:
     """A region or a labelled part of one.
@@ -52,6 +56,7 @@ class Symbols:
         self.diagnostics = diagnostics
         self.core: CoreConfig | None = None
         self.unplaced = False  # the layout failed: addresses and sizes may stay unknown, which is no further error
+        self._early = False
         self.code: dict[str, int] = {}
         self.data: dict[str, Data] = {}
         self._constants: dict[str, tuple[SourceLine, Argument]] = {}
@@ -78,11 +83,17 @@ class Symbols:
         if self.define(name, line):
             self._constants[name[0]] = (line, value)
 
-    def check_constants(self) -> None:
-        """Evaluate constants that nothing uses, so that their errors are seen."""
+    def evaluate_constants(self, *, early: bool = False) -> None:
+        """Evaluate all constants in their order, used or not, so that every error is seen.
+
+        Args:
+            early: before data is laid out; constants that name data stay open for later.
+        """
+        self._early = early
         for name in self._constants:
             with contextlib.suppress(UndefinedError):  # noted where the constant stands
                 self._constant(name)
+        self._early = False
 
     def _constant(self, name: str, offset: int = 0) -> Number:
         if name in self._open or name not in self._values:
@@ -92,9 +103,15 @@ class Symbols:
             line, argument = self._constants[name]
             self._open.append(name)
             self._values[name] = None
-            with contextlib.suppress(UndefinedError):  # noted where the constant stands
+            try:
                 self._values[name] = self.number(line, argument, code=True)
-            self._open.pop()
+            except _LaterError:
+                del self._values[name]
+                raise
+            except UndefinedError:
+                pass  # noted where the constant stands
+            finally:
+                self._open.pop()
         value = self._values[name]
         if value is None:
             raise UndefinedError
@@ -107,15 +124,19 @@ class Symbols:
         return (self.data[base], attribute) if base in self.data else None
 
     def _attribute(self, data: Data, attribute: str, offset: int) -> int:
+        if data.size is None and self._early:
+            raise _LaterError
+        if data.size is None and self.unplaced:
+            raise UndefinedError
         known = {"addr": data.addr, "size": data.size, **data.attributes}
         if attribute == "beats":
             if self.core is None:
                 raise ExpressionError(offset, "expected .core NAME or --core: beats depend on the core")
             known["beats"] = None if data.size is None else -(-data.size // self.core.beat_bytes)
-        if attribute not in known:
+        if attribute not in known and data.size is not None:
             known.setdefault("beats", 0)
             raise ExpressionError(offset, f"{data.name!r} has no {attribute!r}; it has {', '.join(sorted(known))}")
-        value = known[attribute]
+        value = known.get(attribute)
         if value is None:
             if self.unplaced:
                 raise UndefinedError

@@ -99,14 +99,14 @@ def test_an_undefined_opcode_is_named_with_its_word():
     start = 8 + int.from_bytes(data[4:8], "little")
     data[start + 16] = 0xEE
     data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")
-    with pytest.raises(ProgramError, match="here.bin: program 'sample', word 1: undefined opcode 0xee"):
+    with pytest.raises(ProgramError, match=r"here\.bin: program 'sample', word 1: undefined opcode 0xee"):
         Program.from_bytes(bytes(data), source="here.bin")
 
 
 def test_a_stray_bit_is_named_with_its_word():
     program = sample()
     program.code[2] |= 1 << 100
-    with pytest.raises(ProgramError, match="word 2: halt: bits 0x1.* must be zero"):
+    with pytest.raises(ProgramError, match=r"word 2: halt: bits 0x1.* must be zero"):
         program.to_bytes()
 
 
