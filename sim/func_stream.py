@@ -126,9 +126,13 @@ class SegmentStream:
             segment = parse_segment(self._memory[:end], addr, self._beat)
         except ProgramError as error:
             raise MachineFault(SEGMENT, str(error)) from error
-        sizes = max(segment.rows, segment.columns)
-        if sizes > self._max_length or segment.scale.mantissa >> MANTISSA_BITS:
-            raise MachineFault(SEGMENT, f"segment at {addr:#x}: {segment.rows} x {segment.columns} is beyond this core")
+        sizes, mantissa = max(segment.rows, segment.columns), segment.scale.mantissa
+        if sizes > self._max_length or (mantissa and mantissa >> (MANTISSA_BITS - 1) != 1):
+            raise MachineFault(
+                SEGMENT,
+                f"segment at {addr:#x}: expected at most {self._max_length} rows and columns and a scale with a normalised "
+                f"mantissa, got {segment.rows} x {segment.columns} and {segment.scale}",
+            )
         entry = _Entry(segment, segment.payload + segment.beats * self._beat)
         if entry.end <= self._write_start:
             self._known[addr, end] = entry

@@ -147,6 +147,13 @@ def test_a_segment_beyond_the_core_or_its_region_faults():
     check_fault(stream_program(MATRIX[:-STEP], NORMQ, PRODUCT), 5, 2)
 
 
+@pytest.mark.parametrize("mantissa", [1, (1 << 17) - 1])
+def test_a_scale_that_is_not_normalised_faults_and_zero_does_not(mantissa):
+    ones = np.ones((5, 8), int)
+    check_fault(stream_program(matrix(ones, Scalar(mantissa, 0)), NORMQ, PRODUCT), 5, 2)
+    assert stream_program(matrix(ones, Scalar(0, 0)), NORMQ, PRODUCT).run().halted
+
+
 def test_a_fault_says_what_it_was_about():
     sim = stream_program(MATRIX, NORMQ, ("tmatmul", PRODUCT[1] | {"len": 6}))
     sim.run()
