@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ROUND_SATURATE_LATENCY", "RoundSaturate", "add_carry", "fits", "limit", "normalise_left", "round_half_up",
+__all__ = ["ROUND_SATURATE_LATENCY", "RoundSaturate", "add_carry", "fits", "limit", "normalise_left",
            "shift_right_signed"]  # fmt: skip
 
 ROUND_SATURATE_LATENCY = 4
@@ -26,12 +26,6 @@ def add_carry(a, b, carry) -> Value:
 
     total = (extend(a, Const(1, 1)) + extend(b, carry))[1 : max(len(a), len(b)) + 2]
     return total.as_signed() if is_signed else total
-
-
-def round_half_up(x, shift: int) -> Value:
-    """A right shift by a constant ``shift`` of at least 1 with rounding half up."""
-    x = Value.cast(x)
-    return add_carry(x >> shift, Const(0, 1), x[shift - 1])
 
 
 def fits(x, bits: int) -> Value:
