@@ -252,7 +252,8 @@ class _Mapper:
                 return args[0] if args else None
             return self._emit("token", [], 1)
         if node.op == "get_attr":
-            return operator.attrgetter(node.target)(self.traced)
+            value = operator.attrgetter(node.target)(self.traced)
+            return value.detach() if isinstance(value, Tensor) else value
         if not _has_vector((args, kwargs)):
             return self._fold(node, args, kwargs)
         if node.op == "call_module":

@@ -219,13 +219,13 @@ def _load_checkpoint(folder: Path, model: MatMulFreeLM, optimiser: torch.optim.A
     with open_tensors(path / "state.safetensors", "pt") as handle, torch.no_grad():
         held = set(handle.keys())
         for name, parameter in model.named_parameters():
-            if f"weights/{name}" not in held or handle.get_slice(f"weights/{name}").get_shape() != list(parameter.shape):
+            key = f"weights/{name}"
+            if key not in held or handle.get_slice(key).get_shape() != list(parameter.shape):
                 raise ModelError(f"{path}: {name} is missing or of another shape; was it another configuration?")
             parameter.copy_(handle.get_tensor(key))
             device = parameter.device
             optimiser.state[parameter] = {
-                key: handle.get_tensor(f"{key}/{name}").to(device if key != "step" or parameter.is_cuda else "cpu")
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                part: handle.get_tensor(f"{part}/{name}").to(device) for part in ("step", "exp_avg", "exp_avg_sq")
             }
     return progress
 
