@@ -35,7 +35,7 @@ class SourceLine:
 class Diagnostics:
     """Collects errors, so that one run reports all of them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._errors: dict[tuple[int, int, str], SourceLine] = {}
 
     def error(self, line: SourceLine, column: int, message: str) -> None:
