@@ -277,7 +277,7 @@ class Evaluator:
             case "silu":
                 return inputs[0] * _sigmoid(inputs[0])
         if len(inputs) == 1:
-            scalar = np.float64(attrs["scalar"])
+            scalar = np.asarray(attrs["scalar"], dtype=np.float64)
             inputs = [scalar, inputs[0]] if attrs["side"] == "left" else [inputs[0], scalar]
         function = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum}[node.op]
         return function(*inputs)

@@ -191,7 +191,7 @@ class BitLinear(nn.Module):
                 table = trits.unpack(self.weight.cpu().numpy(), self.out_features)
                 matrix = torch.from_numpy(table).to(self.weight.device, torch.float32)
                 self._unpacked = matrix if self.keep_unpacked else None
-            return matrix, self.scale.reshape(())
+            return matrix, self.get_buffer("scale").reshape(())
         weight = self.weight
         scale = weight.detach().abs().mean(dtype=torch.float64).clamp(min=SCALE_FLOOR).float()
         value = weight * (1 / scale)
@@ -215,7 +215,7 @@ class BitLinear(nn.Module):
     def packed_weight(self) -> tuple[Tensor, Tensor]:
         """uint8 [ceil(out / 5), in] and fp32 scale [1]."""
         if self.is_packed:
-            return self.weight, self.scale
+            return self.weight, self.get_buffer("scale")
         matrix, scale = self.quantised_weight()
         packed = trits.pack(matrix.to(torch.int8).cpu().numpy())
         return torch.from_numpy(packed).to(self.weight.device), scale.reshape(1)

@@ -32,6 +32,7 @@ from trilobit.model.reference import BitLinear, MatMulFreeLM, ModelConfig
 
 __all__ = ["TrainingConfig", "load_config", "main", "train"]
 
+_START: dict[str, Any] = {"seconds": 0.0, "held_out_loss": None}  # the record before the first step
 HELD_OUT = 0.02  # share of the tokens, at the end of the text, that is not trained on
 CALIBRATION_TOKENS = 20_480
 _PRECISIONS = ("fp32", "tf32", "bf16")
@@ -307,7 +308,7 @@ def train(
     rows = max(1, min(16, len(held_out) // 512))
     loss = _loss_function(model)
     run = _Run(model, config, streams, _optimiser(model, config), torch.compile(loss) if config.compile else loss)
-    first, record = 0, {"seconds": 0.0, "held_out_loss": None}
+    first, record = 0, _START
     if resume:
         record = _load_checkpoint(out, model, run.optimiser)
         first = record["step"]
