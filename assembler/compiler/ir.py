@@ -12,7 +12,8 @@ state      -                        what ``store`` left here at the token before
 store      vector                   keeps a vector for the next token (no value)
 rms        x, y                     scalar: mean square of ``y*gain`` + ``eps2`` * (mean square of ``x`` + ``eps1``)
 norm       x                        ``x * gain / sqrt(mean square of x + eps)``
-normq      x, scalar                int8 activations of ``x * gain``, their scale divided by the scalar's root
+normq      x, scalar                int8 activations of ``x * gain``, their scale divided by the scalar's root;
+                                    ``top`` is the largest gain of the second norm alone
 product    activations              rows ``start..stop`` of ternary ``weight`` (a tensor's name) times ``scale``
 add sub mul div max   a, b          elementwise
 addi muli  a                        with the number ``scalar``

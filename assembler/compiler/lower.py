@@ -111,8 +111,10 @@ class _Lowering:
                 )  # fmt: skip
             gain1, plain, constant = first.attrs["gain"], eps2, eps2 * first.attrs["eps"]
         square = self._make("rms", x, y, node=node, name=f"{node.name}.rms", length=x.length, gain=gain1, plain=plain, constant=constant)
-        gain = _times(gain1, self._gain(node.attrs["norm_weight"]))
-        act = self._make("normq", y, square, node=node, name=f"{node.name}.act", length=y.length, gain=gain)
+        gain2 = self._gain(node.attrs["norm_weight"])
+        top = 1.0 if gain2 is None else float(np.abs(gain2).max())
+        gain = _times(gain1, gain2)
+        act = self._make("normq", y, square, node=node, name=f"{node.name}.act", length=y.length, gain=gain, top=top)
         rows = node.attrs["rows"]
         return self._make("product", act, node=node, weight=node.attrs["weight"], start=0, stop=rows, scale=float(node.attrs["scale"]))
 

@@ -15,6 +15,7 @@ from trilobit.assembler.compiler.norms import NormUnit
 from trilobit.assembler.compiler.points import Policy, fit, magnitude_bits
 from trilobit.errors import CompileError
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.fixed import MANTISSA_BITS
 from trilobit.isa.segments import scalar_of
 
 __all__ = ["select"]
@@ -110,6 +111,11 @@ class _Selection:
             scalar = scalar_of(scale)
         except ValueError as error:
             raise CompileError(f"{value.name} in {value.module}: the matrix's scale is out of reach: {error}") from error
+        # The 18-bit product of the scales is never shifted left, so its lowest bit bounds the point; |y| <= sqrt(N)*max|g|
+        # after a norm bounds the scales themselves.
+        largest = value.attrs["scale"] * math.sqrt(act.length) * act.attrs["top"] / 127
+        if largest:
+            value.point = min(value.point, MANTISSA_BITS - math.frexp(largest)[1])
         matrix = Matrix(value.attrs["weight"], value.attrs["start"], value.attrs["stop"], act.length, scalar)
         self._emit("tmatmul", value, writes=value, act=act, matrix=matrix, fields={"bp": value.point})
 

@@ -12,7 +12,7 @@ from trilobit.isa.segments import gains_segment, header_bytes, matrix_segment
 
 __all__ = ["arrange", "check_gains", "segment_bytes", "segment_data"]
 
-_GAIN_SEGMENTS = 4  # gain segments that may wait in the hardware
+_GAIN_SEGMENTS = 16  # that may wait in the hardware (trilobit.hdl.stream.GAIN_SEGMENTS)
 
 
 def arrange(order: Sequence[Instr]) -> list[Instr]:
@@ -69,7 +69,7 @@ def check_gains(items: Sequence[Instr], order: Sequence[Instr], core: CoreConfig
         if total > core.gain_buffer_elements or len(stuck) > _GAIN_SEGMENTS:
             raise CompileError(
                 f"{item.value.name} in {item.value.module}: {total} gains in {len(stuck)} vectors would wait at once, core "
-                f"{core.name!r} holds {core.gain_buffer_elements} in {_GAIN_SEGMENTS}; choose a core with a larger "
+                f"{core.name!r} holds {core.gain_buffer_elements} in {_GAIN_SEGMENTS} vectors; choose a core with a larger "
                 "gain_buffer_elements"
             )
 

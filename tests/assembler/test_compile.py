@@ -244,3 +244,18 @@ def test_channel_far_above_the_others(tmp_path):
     normed = g.node("rmsnorm", h, weight=g.tensor(gain), eps=1e-6)
     folder = g.save(tmp_path / "model", g.bitlinear(normed, rows=g.vocabulary))
     assert compare(compile_graph(folder, "tiny", store_logits=True), folder) > 0.999
+
+
+def test_peaked_vectors_reach_the_largest_scale_without_saturating(tmp_path):
+    """All of a vector in one channel: the activation scale is sqrt(N) times the usual, and so is the product's."""
+    g = GraphMaker(seed=13)
+    table = g.rng.standard_normal((g.vocabulary, g.width)) * 0.3
+    table[::4] *= 1e-3
+    table[::4, 7] = 2.0
+    x = g.node("embedding", "token", length=g.width, weight=g.tensor(table.astype(np.float32)))
+    h = g.node("add", x, g.bitlinear(g.rmsnorm(x)))
+    folder = g.save(tmp_path / "model", logits(g, h))
+    for policy in (Policy(), Policy(wide=True)):
+        compiled = compile_graph(folder, "tiny", store_logits=True, policy=policy)
+        assert compare(compiled, folder) > 0.999
+        assert run_logits(compiled, np.arange(g.vocabulary))[1] == {}
