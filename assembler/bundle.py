@@ -187,9 +187,9 @@ def load_bundle(folder: str | Path) -> Bundle:
     """
     folder = Path(folder)
     manifest = _manifest(folder / MANIFEST)
-    for name in {PROGRAM, IMAGE, REPORT, SOURCE} | set(manifest.checksums):
-        if Path(name).name != name:
-            raise BundleError(f"{folder / MANIFEST}: expected file names without folders, got {name!r}")
+    if wrong := [name for name in manifest.checksums if Path(name).name != name]:
+        raise BundleError(f"{folder / MANIFEST}: expected file names without folders, got {wrong[0]!r}")
+    for name in sorted({PROGRAM, IMAGE, REPORT, SOURCE} | set(manifest.checksums)):
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path}: missing; the bundle is incomplete, compile the model again")
