@@ -175,6 +175,11 @@ class RtlSimulator(Backend):
         """Instructions retired since ``record_retires`` was set, in order of their cycle."""
         return self._records() if self._started else []
 
+    @property
+    def cycles(self) -> int:
+        """Clock cycles since the program was started; 0 before."""
+        return self._lib.sim_cycles(self._handle) if self._started else 0
+
     def close(self) -> None:
         if self._sim:
             self._lib.sim_delete(self._sim)

@@ -1,18 +1,41 @@
-"""``trilobit train``: train a model on text; the arguments are those of :mod:`trilobit.model.train`."""
+"""``trilobit train``: a model from text."""
+
+from pathlib import Path
 
 import click
 
+from trilobit.output import json_option, print_json, print_table
 
-@click.command(name="train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
-@click.pass_context
-def command(ctx: click.Context) -> None:
-    """Train a MatMul-free model on text (needs PyTorch)."""
+
+@click.command(name="train")
+@click.argument("texts", metavar="TEXT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--config", required=True, metavar="NAME|FILE.yaml", help="Preset (tales, ...) or YAML file of a training run.")
+@click.option(
+    "-o", "--output", required=True, metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False), help="Where the model goes."
+)
+@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
+@click.option("--device", metavar="cuda|cpu", default=None, help="Default: a GPU if there is one.")
+@click.option(
+    "--tokenizer", metavar="tokenizer.json", type=click.Path(path_type=Path), help="Vocabulary; default: one trained on the text."
+)
+@json_option
+def command(
+    texts: tuple[Path, ...], config: str, output: Path, resume: bool, device: str | None, tokenizer: Path | None, as_json: bool
+) -> None:
+    """Train a model on TEXT files (needs PyTorch) and leave it calibrated, ready to compile."""
     from trilobit.errors import ToolError
 
     try:
-        import torch  # noqa: F401
+        from trilobit.model.train import main
     except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "torch":
+            raise
         raise ToolError('expected PyTorch to train, found none; install it with pip install "trilobit[model]"') from error
-    from trilobit.model.train import main
-
-    ctx.exit(main(ctx.args) or 0)
+    record = main(texts, config, output, resume, device=device, tokenizer=tokenizer, quiet=as_json)
+    if as_json:
+        print_json({"model": output, **record})
+        return
+    numbers = {key: value for key, value in record.items() if isinstance(value, str | int | float)}
+    print_table(
+        {"model": str(output)} | {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in numbers.items()}
+    )

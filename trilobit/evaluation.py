@@ -1,0 +1,171 @@
+"""How well a compiled model predicts a text, and how close it stays to its reference: teacher-forced, position by position."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trilobit.assembler.bundle import Bundle, teacher_forced
+from trilobit.errors import BundleError, ModelError
+from trilobit.running import raise_fault
+
+__all__ = ["Score", "Text", "functional_logits", "read_text", "score"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as a stream of predictions.
+
+    Attributes:
+        inputs: [T] tokens fed, from the end mark on; targets: [T] the tokens that follow.
+        characters: of the text that the targets spell.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    characters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What was measured over a text.
+
+    Attributes:
+        tokens: predictions. characters: of the text.
+        loss: mean cross-entropy, nats a token.
+        bits_per_character: all cross-entropy in bits over all characters.
+        kl: mean Kullback-Leibler divergence from the reference's prediction, nats; None without a reference.
+        top1: share of positions at which the likeliest token is the reference's; None without a reference.
+        reference_bits_per_character: the reference's own.
+    """
+
+    tokens: int
+    characters: int
+    loss: float
+    bits_per_character: float
+    kl: float | None = None
+    top1: float | None = None
+    reference_bits_per_character: float | None = None
+
+
+def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = None) -> Text:
+    """A text file as tokens.
+
+    Args:
+        path: UTF-8 text.
+        tokenizer_file: the model's tokenizer.json.
+        start: token before the first.
+        limit: predictions at most.
+
+    Raises:
+        ModelError: a file that can't be read, or an empty text.
+    """
+    from trilobit.model.data import encode, load_tokenizer
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: expected a UTF-8 text file ({error})") from error
+    tokenizer = load_tokenizer(tokenizer_file)
+    targets = encode(tokenizer, text)
+    characters = len(text)
+    if limit is not None and limit < len(targets):
+        targets = targets[:limit]
+        characters = len(tokenizer.decode(targets.tolist(), skip_special_tokens=False))
+    if not len(targets):
+        raise ModelError(f"{path}: expected a text to score, got an empty one")
+    return Text(np.concatenate([[start], targets[:-1]]), targets, characters)
+
+
+def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, np.ndarray], None]) -> float:
+    """Feed tokens one by one through the compiled program on the functional simulator.
+
+    Args:
+        bundle: compiled with ``--store-logits``.
+        tokens: [T].
+        each: called with the position and its logits, [V] of float64 (a copy).
+
+    Returns:
+        seconds in the simulator.
+
+    Raises:
+        BundleError: the bundle stores no logits, or a token outside its vocabulary.
+        FaultError: the program faulted.
+    """
+    from trilobit.sim.functional import FunctionalSimulator
+
+    where = bundle.manifest.logits
+    if where.addr is None:
+        raise BundleError(f"{bundle.folder}: expected a bundle that stores its logits; compile it with --store-logits")
+    if int(tokens.max()) >= where.length:
+        raise BundleError(f"{bundle.folder}: expected tokens below {where.length}, got {int(tokens.max())}: not this model's tokenizer")
+    scale = 2.0**-where.point
+    seconds = 0.0
+    with FunctionalSimulator(bundle.core, teacher_forced(bundle.program), bundle.memory()) as machine:
+        logits = np.asarray(machine.memory)[where.addr : where.addr + 4 * where.length].view("<i4")
+        for position, token in enumerate(tokens.tolist()):
+            begin = time.perf_counter()
+            machine.push([token])
+            result = machine.run()
+            seconds += time.perf_counter() - begin
+            raise_fault(machine, result)
+            each(position, logits * scale)
+    return seconds
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+class Tally:
+    """Sums over positions, so that no more than one position's logits are held."""
+
+    def __init__(self):
+        self.tokens = 0
+        self.nats = self.reference_nats = self.divergence = 0.0
+        self.agreed = 0
+
+    def add(self, logits: np.ndarray, target: int, reference: np.ndarray | None) -> None:
+        """One position: its logits [V], the token that follows, and the reference's logits."""
+        log_p = log_softmax(logits)
+        self.tokens += 1
+        self.nats -= float(log_p[target])
+        if reference is not None:
+            log_r = log_softmax(reference)
+            self.reference_nats -= float(log_r[target])
+            self.divergence += float(np.exp(log_r) @ (log_r - log_p))
+            self.agreed += int(logits.argmax() == reference.argmax())
+
+    def score(self, characters: int, compared: bool) -> Score:
+        bits = 1 / (math.log(2) * characters)
+        return Score(
+            tokens=self.tokens, characters=characters, loss=self.nats / self.tokens, bits_per_character=self.nats * bits,
+            kl=self.divergence / self.tokens if compared else None,
+            top1=self.agreed / self.tokens if compared else None,
+            reference_bits_per_character=self.reference_nats * bits if compared else None,
+        )  # fmt: skip
+
+
+def score(bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Callable[[], None] = lambda: None) -> tuple[Score, float]:
+    """Score a bundle on a text with the functional simulator.
+
+    Args:
+        reference: the reference's logits [T, V], or None.
+        advance: called after each position.
+
+    Returns:
+        the score and the seconds in the simulator. Raises as :func:`functional_logits`.
+    """
+    tally = Tally()
+
+    def each(position: int, logits: np.ndarray) -> None:
+        tally.add(logits, int(text.targets[position]), None if reference is None else reference[position])
+        advance()
+
+    seconds = functional_logits(bundle, text.inputs, each)
+    return tally.score(text.characters, reference is not None), seconds
