@@ -1,9 +1,15 @@
 """From a component to Verilog text: the only place that calls Amaranth's Verilog back end."""
 
+import re
+
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
 __all__ = ["to_verilog"]
+
+# Yosys makes combinational processes run at time 0 by a change of this variable. SystemVerilog initialises variables before any
+# process waits, so a process whose inputs never change from their first values would leave its outputs X (seen on Icarus).
+_TRIGGER = re.compile(r"^(  reg (\\\$auto\$verilog_backend\S+ )) = 0;$", re.MULTILINE)
 
 
 def to_verilog(component: wiring.Component, name: str) -> str:
@@ -17,4 +23,5 @@ def to_verilog(component: wiring.Component, name: str) -> str:
         component: a fresh instance; a component can be elaborated once.
         name: name of the top module.
     """
-    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    return _TRIGGER.sub(r"\1;\n  initial \2 = 0;", text)
