@@ -200,6 +200,12 @@ def _is_own(spec: str | Path) -> bool:
     return ":" in Path(spec).name
 
 
+def _tokenizer_beside(*files: str | Path | None) -> Path | None:
+    """The tokenizer.json in the folder of one of the files, the first found."""
+    found = (Path(file).parent / "tokenizer.json" for file in files if file is not None)
+    return next((path for path in found if path.is_file()), None)
+
+
 def _no_such(spec: str | Path) -> ModelError:
     import trilobit.model
 
@@ -254,7 +260,8 @@ def compile_model(
             model (FUNCTION returns the torch module).
         core: a preset's name, a YAML file, or the parameters.
         output: the bundle's folder; None writes nothing.
-        weights, calibrate, tokenizer: of an own model: safetensors, a text to measure ranges on, a tokenizer.json.
+        weights, calibrate, tokenizer: of an own model: safetensors, a text to measure ranges on, a tokenizer.json (by
+            default one that lies beside the weights or the model's file).
         report_text: a text to run through the functional simulator to count saturations for the report; its first
             ``report_tokens`` tokens.
         name, store_logits, policy, registers: as for :func:`compile_graph`.
@@ -269,6 +276,7 @@ def compile_model(
             from trilobit.model import export_for_compile
 
             folder = Path(temporary) / "graph"
+            tokenizer = tokenizer or _tokenizer_beside(weights, str(spec).rsplit(":", 1)[0])
             export_for_compile(str(spec), weights, calibrate, tokenizer, folder)
             name = name or Path(str(spec).rsplit(":", 1)[0]).stem
         else:

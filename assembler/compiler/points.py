@@ -43,8 +43,10 @@ def fit(top: float, bits: int, headroom: int = 0) -> int:
     if top <= 0:
         return _HIGHEST
     limit = (1 << (bits - 1)) - 1
-    point = bits - 1 - headroom - math.frexp(top)[1]  # top < 2^frexp: always fits
-    return point + 1 if math.ldexp(top, point + 1 + headroom) + 0.5 <= limit else point
+    point = bits - headroom - math.frexp(top)[1]  # one too high, or right for a top just above a power of two
+    while math.floor(math.ldexp(top, point + headroom) + 0.5) > limit:
+        point -= 1
+    return point
 
 
 def magnitude_bits(value: Value, headroom: int = 1) -> int:

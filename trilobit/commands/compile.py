@@ -21,7 +21,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--check", "check_only", is_flag=True, help="List mapped and unmapped operations; compile nothing.")
 @click.option("--weights", metavar="W.safetensors", type=_PATH, help="Weights of an own model.")
 @click.option("--calibrate", metavar="TEXT", type=_PATH, help="Text to measure an own model's ranges on.")
-@click.option("--tokenizer", metavar="tokenizer.json", type=_PATH, help="Tokenizer to put into the bundle.")
+@click.option("--tokenizer", metavar="tokenizer.json", type=_PATH,
+              help="Tokenizer to put into the bundle; default: one beside the model or its weights.")  # fmt: skip
 @click.option("--name", help="The model's name in the bundle.")
 @click.option("--store-logits", is_flag=True, help="Also store each token's logits to memory.")
 @click.option("--wide", is_flag=True, help="32 bits for every vector, not only for the residual stream, state and logits.")
