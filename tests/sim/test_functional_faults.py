@@ -31,28 +31,29 @@ def check_fault(sim, cause, pc):
     assert sim.step() is None and sim.run().retired == retired, "a stopped machine stays stopped"
 
 
-@pytest.mark.parametrize(
-    "word, cause",
-    [
-        (0xFE, 1),
-        (0xFE | 0xFF << 32, 1),
-        (fields("add", len=0), 2),
-        (fields("add", len=TINY.max_length + 1), 2),
-        (fields("ldv", len=0, addr=WINDOW), 2),
-        (fields("sv", len=TINY.max_length + 1, addr=0), 2),
-        (fields("ldv", len=9, addr=WINDOW - 16), 3),
-        (fields("ldv", len=5, addr=WINDOW - 16, wide=1), 3),
-        (fields("ldv", len=1, addr=(1 << 40) - 16), 3),
-        (fields("sv", len=1, addr=WINDOW), 3),
-        (fields("clr", beats=5, addr=WINDOW - 16), 3),
-        (fields("clr", beats=(1 << 32) - 1, addr=0), 3),
-        (fields("stream", beats=5, addr=WINDOW - 16), 3),
-        (fields("emb", len=8, addr=WINDOW - 8, pitch=16, rows=1), 3),
-        (fields("sv", len=1, addr=0), 4),
-        (fields("sv", len=1, addr=WRITE_START - 16), 4),
-        (fields("clr", beats=1, addr=WRITE_START - 16), 4),
-    ],
-)  # fmt: skip
+STATIC = [
+    (0xFE, 1),
+    (0xFE | 0xFF << 32, 1),
+    (fields("add", len=0), 2),
+    (fields("add", len=TINY.max_length + 1), 2),
+    (fields("ldv", len=0, addr=WINDOW), 2),
+    (fields("sv", len=TINY.max_length + 1, addr=0), 2),
+    (fields("ldv", len=9, addr=WINDOW - 16), 3),
+    (fields("ldv", len=5, addr=WINDOW - 16, wide=1), 3),
+    (fields("ldv", len=1, addr=(1 << 40) - 16), 3),
+    (fields("sv", len=1, addr=WINDOW), 3),
+    (fields("clr", beats=5, addr=WINDOW - 16), 3),
+    (fields("clr", beats=(1 << 32) - 1, addr=0), 3),
+    (fields("stream", beats=5, addr=WINDOW - 16), 3),
+    (fields("emb", len=8, addr=WINDOW - 8, pitch=16, rows=1), 3),
+    (fields("sv", len=1, addr=0), 4),
+    (fields("sv", len=1, addr=WRITE_START - 16), 4),
+    (fields("clr", beats=1, addr=WRITE_START - 16), 4),
+]
+"""Words that fault whatever the data, with their cause."""
+
+
+@pytest.mark.parametrize("word, cause", STATIC)
 def test_static_faults(word, cause):
     check_fault(machine("nop", word, "halt"), cause, 1)
 
