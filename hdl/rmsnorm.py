@@ -18,6 +18,7 @@ from trilobit.hdl.interfaces import (
 from trilobit.hdl.rmsnorm_lane import (
     A_LEFT,
     B_LEFT,
+    LONGEST_SHIFT,
     MAGNITUDE_BITS,
     SQUARE_BITS,
     SQUARE_W_STAGE,
@@ -46,7 +47,6 @@ __all__ = ["RMSNorm", "norm_clocks", "normq_clocks", "rms_clocks"]
 _RMS, _NORM, _NORMQ = (ISA.by_name[name].opcode for name in ("rms", "norm", "normq"))
 _REDUCE = 4  # cycles from the largest magnitude to its 20 bits
 _DRAINED = 8  # the stage at which the next instruction may be let in: its fields count from stage 10 on
-_LONGEST_SHIFT = 47  # shifts the widest product to zero, as any longer one
 _QUANTISE_SHIFT = 30
 
 
@@ -193,7 +193,7 @@ class RMSNorm(wiring.Component):
                 with m.If(last[_DRAINED]):
                     m.next = "IDLE"
             with m.State("WAIT"):
-                m.d.comb += inject.eq(1)
+                m.d.comb += inject.eq(second)
                 with m.If(engine.feed & (norm | self.act.ok)):
                     m.next = "FEED"
             with m.State("FEED"):
@@ -238,11 +238,11 @@ class RMSNorm(wiring.Component):
         for k in range(MAGNITUDE_BITS):
             with m.If(maximum.largest[k]):
                 m.d.comb += bit_length.eq(k + 1)
-        m.d.sync += wanted_shift.eq(field["sho"] - engine.exponent - engine.shift)
+        m.d.sync += wanted_shift.eq(field["sho"] - engine.exponent - engine.shift)  # needed two cycles after the exponent
         with m.If(fresh):
             m.d.sync += [
                 amount_a.eq(field["sha"] + A_LEFT), amount_b.eq(Mux(rms, field["shb"], field["sha"]) + B_LEFT),
-                amount_c.eq(Mux(field["gain"], Mux(field["sho"] > _LONGEST_SHIFT, _LONGEST_SHIFT, field["sho"]), 0)),
+                amount_c.eq(Mux(field["gain"], Mux(field["sho"] > LONGEST_SHIFT, LONGEST_SHIFT, field["sho"]), 0)),
                 short.eq(0),
             ]  # fmt: skip
         with m.Elif(second):
@@ -250,7 +250,7 @@ class RMSNorm(wiring.Component):
             m.d.sync += [
                 amount_b.eq(bit_length - 1),
                 short.eq(norm & wanted_shift[-1]),
-                amount_c.eq(Mux(wanted_shift[-1], 0, Mux(wanted_shift[:-1] > _LONGEST_SHIFT, _LONGEST_SHIFT, wanted_shift))),
+                amount_c.eq(Mux(wanted_shift[-1], 0, Mux(wanted_shift[:-1] > LONGEST_SHIFT, LONGEST_SHIFT, wanted_shift))),
             ]
             with m.If(normq):
                 m.d.sync += amount_c.eq(_QUANTISE_SHIFT)
@@ -306,7 +306,7 @@ class RMSNorm(wiring.Component):
         m.d.comb += [
             engine.total.eq(delay(x_last, levels + 1, "x_last")), engine.sum_x.eq(sum_x.total), engine.sum_w.eq(sum_w.total),
             engine.quantise.eq(wanted & ~owed), engine.scaled.eq(field["scaled"]), engine.sq.eq(field["sc"]), engine.c_m.eq(field["c_m"]),
-            engine.largest_valid.eq(largest_known), engine.largest.eq(lane[0].reduced[:REDUCED_BITS]), engine.shift.eq(bit_length - 20),
+            engine.largest_valid.eq(largest_known), engine.largest.eq(lane[0].reduced[:REDUCED_BITS]), engine.shift.eq(amount_b - B_LEFT),
         ]  # fmt: skip
 
         # ---- retirement ----

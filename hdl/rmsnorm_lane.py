@@ -9,12 +9,24 @@ from trilobit.hdl.interfaces import ELEMENT_BITS, GAIN_BITS
 from trilobit.hdl.rmsnorm_scalar import MANTISSA, REDUCED_BITS
 from trilobit.hdl.rmsnorm_shift import RoundShift
 
-__all__ = ["A_LEFT", "B_LEFT", "MAGNITUDE_BITS", "SQUARE_BITS", "SQUARE_W_STAGE", "SQUARE_X_STAGE", "WRITE_STAGE", "Z_STAGE", "Lane"]
+__all__ = [
+    "A_LEFT",
+    "B_LEFT",
+    "LONGEST_SHIFT",
+    "MAGNITUDE_BITS",
+    "SQUARE_BITS",
+    "SQUARE_W_STAGE",
+    "SQUARE_X_STAGE",
+    "WRITE_STAGE",
+    "Z_STAGE",
+    "Lane",
+]
 
 NARROW = 18  # bits of x, y and w
 MAGNITUDE_BITS = 33  # |z| = |x*g| is at most 2^32
 SQUARE_BITS = 35
 PRODUCT_BITS = REDUCED_BITS - 1 + MANTISSA  # at most 2^20 times 18 bits
+LONGEST_SHIFT = 47  # shifts the widest product to zero, as any longer one
 A_LEFT = 16
 B_LEFT = 19  # reducing |z| to 20 bits shifts a single bit by 19
 
@@ -59,20 +71,25 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.shift_a = shift_a = RoundShift(in_width=ELEMENT_BITS, left=A_LEFT, out_width=NARROW, limit_width=NARROW)
-        m.submodules.shift_b = shift_b = RoundShift(in_width=MAGNITUDE_BITS + 1, left=B_LEFT, out_width=REDUCED_BITS, limit_width=NARROW)
-        m.submodules.shift_c = shift_c = RoundShift(in_width=PRODUCT_BITS + 1, left=0, out_width=PRODUCT_BITS + 1)
+        m.submodules.shift_a = shift_a = RoundShift(
+            in_width=ELEMENT_BITS, left=A_LEFT, longest=A_LEFT + 31, out_width=NARROW, limit_width=NARROW
+        )
+        m.submodules.shift_b = shift_b = RoundShift(
+            in_width=MAGNITUDE_BITS + 1, left=B_LEFT, longest=B_LEFT + 31, out_width=REDUCED_BITS, limit_width=NARROW
+        )
+        m.submodules.shift_c = shift_c = RoundShift(in_width=PRODUCT_BITS + 1, left=0, longest=LONGEST_SHIFT, out_width=PRODUCT_BITS + 1)
         m.submodules.buffer = buffer = Memory(shape=unsigned(MAGNITUDE_BITS + 2), depth=self.depth, init=[])
         z_write, z_read = buffer.write_port(), buffer.read_port()
 
         # 1: operands. In pass 2 the second shifter reduces |z|.
         operand_a = Signal(signed(ELEMENT_BITS))
         operand_b = Signal(signed(MAGNITUDE_BITS + 1))
-        with m.If(self.second):
-            m.d.sync += operand_b.eq(Mux(self.inject, self.largest, z_read.data[:MAGNITUDE_BITS]))
-        with m.Elif(self.keep):
-            m.d.sync += [operand_a.eq(self.a), operand_b.eq(self.b.as_signed())]
-        with m.Else():
+        z_magnitude = z_read.data[:MAGNITUDE_BITS]
+        m.d.sync += [
+            operand_a.eq(self.a),
+            operand_b.eq(Mux(self.inject, self.largest, Mux(self.second, z_magnitude, self.b.as_signed()))),
+        ]
+        with m.If(~self.keep & ~self.second):  # a synchronous reset costs no logic
             m.d.sync += [operand_a.eq(0), operand_b.eq(0)]
 
         # 2 to 4: x and y, or the reduced |z|

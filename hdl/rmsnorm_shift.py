@@ -20,6 +20,7 @@ class RoundShift(wiring.Component):
     ----------
     in_width: bits of the operand, signed.
     left: the longest shift to the left.
+    longest: the largest ``amount`` that occurs.
     out_width: bits of the result.
     limit_width: signed bits to which ``limit`` saturates, at most out_width; None: never.
 
@@ -29,15 +30,31 @@ class RoundShift(wiring.Component):
     o: Out(out_width), two's complement;  saturated: Out(1)
     """
 
-    def __init__(self, *, in_width: int, left: int, out_width: int, limit_width: int | None = None):
+    def __init__(self, *, in_width: int, left: int, longest: int, out_width: int, limit_width: int | None = None):
         self.in_width = in_width
         self.left = left
+        self.longest = longest
         self.out_width = out_width
         self.limit_width = limit_width
         super().__init__({
             "i": In(signed(in_width)), "amount": In(6), "limit": In(1),
             "o": Out(out_width), "saturated": Out(1),
         })  # fmt: skip
+
+    def _multiples_of_8(self, x, width: int):
+        """x shifted right by ``amount`` without its low bits: a tree of only those shifts that occur."""
+        most = self.longest >> _FINE_BITS
+
+        def select(low: int, bits: int):
+            if bits == 0:
+                kept = x[min(low << _FINE_BITS, len(x) - 1) :]
+                return Cat(kept, x[-1].replicate(max(width - len(kept), 0)))[:width]
+            half = 1 << (bits - 1)
+            if low + half > most:
+                return select(low, bits - 1)
+            return Mux(self.amount[_FINE_BITS + bits - 1], select(low + half, bits - 1), select(low, bits - 1))
+
+        return select(0, 6 - _FINE_BITS)
 
     def elaborate(self, platform):
         m = Module()
@@ -47,7 +64,7 @@ class RoundShift(wiring.Component):
         coarse = Signal(signed(window))
         fine = Signal(signed(window))
         m.d.sync += [
-            coarse.eq(extended >> Cat(Const(0, _FINE_BITS), self.amount[_FINE_BITS:])),
+            coarse.eq(self._multiples_of_8(extended, window)),
             fine.eq(coarse >> self.amount[:_FINE_BITS]),
         ]
         total = Signal(self.out_width)
