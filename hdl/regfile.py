@@ -32,7 +32,7 @@ class RegisterFile(wiring.Component):
     read[i], write[i]: the units' ports.
     claim, claim_reads, claim_writes, claim_words: the issuing instruction's claims, a bit a register.
     read_busy, write_busy: ports that are lent, a bit a register.
-    debug_reg, debug_addr, debug_data: the host's read access while no instruction runs (``debug`` high).
+    debug_reg, debug_addr, debug_data: the host's read access while the core doesn't run (``debug`` high); reads of units that still run go first.
     """
 
     def __init__(self, config: CoreConfig, *, reads: int, writes: int):
@@ -92,7 +92,7 @@ class RegisterFile(wiring.Component):
             with m.If(self.claim & self.claim_writes[r]):
                 m.d.sync += [writer.eq(1), wcount.eq(0), wwords.eq(self.claim_words)]
                 m.d.sync += war_dep.eq(reader & ~(reads & (rnext == rwords)))
-            with m.If(self.debug):
+            with m.If(self.debug & ~reads):
                 m.d.comb += rport.addr.eq(self.debug_addr)
 
         for port in self.read:

@@ -32,11 +32,15 @@ class Machine:
         self.issued: list[tuple[int, int]] = []  # pc, cycle
         self.now = 0
 
+    memory: Memory | None = None
+
     @classmethod
     async def boot(cls, dut, program: Program, *, rng=None, latency=1, busy=0.0, error_at=frozenset(), registers=None):
+        if cls.memory is not None:
+            cls.memory.close()
         await start(dut, window_size=program.window_size, write_start=program.write_start, eos=0xFFFFFF, limit=0xFFFFFFFF,
                     program_length=len(program.code), out_ready=1)  # fmt: skip
-        memory = Memory(dut, program.memory(), CONFIG.beat_bytes, latency=latency, busy=busy, rng=rng, error_at=error_at)
+        memory = cls.memory = Memory(dut, program.memory(), CONFIG.beat_bytes, latency=latency, busy=busy, rng=rng, error_at=error_at)
         for address, word in enumerate(program.code):
             dut.prog_en.value, dut.prog_addr.value, dut.prog_data.value = 1, address, word
             await step(dut)
@@ -48,20 +52,20 @@ class Machine:
         return machine
 
     def _sram(self, register: int):
-        return getattr(getattr(self.dut, "regfile"), f"v{register}")
+        return getattr(self.dut.regfile, f"v{register}")
 
     def set_register(self, register: int, values: np.ndarray) -> None:
         """Write a register's SRAM through the simulator's back door."""
         words = values.astype("<i4").reshape(-1, CONFIG.lanes)
         for k, word in enumerate(words):
-            self._sram(register).memory[k].value = int.from_bytes(word.tobytes(), "little")
+            self._sram(register)[k].value = int.from_bytes(word.tobytes(), "little")
 
     def register(self, register: int) -> np.ndarray:
-        words = [self._sram(register).memory[k].value.to_unsigned().to_bytes(4 * CONFIG.lanes, "little") for k in range(CONFIG.words)]
+        words = [self._sram(register)[k].value.to_unsigned().to_bytes(4 * CONFIG.lanes, "little") for k in range(CONFIG.words)]
         return np.frombuffer(b"".join(words), dtype="<i4").astype(np.int64)
 
-    async def run(self, *, limit=200_000, on_retire=None) -> None:
-        """From the start pulse until the core stops running."""
+    async def run(self, *, limit=200_000, on_retire=None, after=0) -> None:
+        """From the start pulse until the core stops running, and ``after`` cycles more."""
         dut = self.dut
         dut.start.value = 1
         await step(dut)
@@ -85,7 +89,9 @@ class Machine:
             await step(dut)
             self.now += 1
             if stopped and not written:
-                return
+                if not after:
+                    return
+                after -= 1
         raise AssertionError(f"the core did not stop within {limit} cycles; retired {self.retired[-5:]}")
 
     async def counter(self, name: str) -> int:
@@ -225,14 +231,12 @@ async def faults_stop_the_core(dut):
             dut.prompt_valid.value, dut.prompt_token.value = 1, 5
             await step(dut)
             dut.prompt_valid.value = 0
-        await machine.run()
+        await machine.run(after=200)
         assert dut.fault.value.to_unsigned() == cause, f"expected {cause!r}, got {dut.fault.value}"
         expected_pc = 99 if cause == Fault.PROGRAM_COUNTER else len(before) + len(prompt) + len(instructions) - 1
         assert dut.fault_pc.value.to_unsigned() == expected_pc, cause
         assert 1 in [pc for pc, _, _ in machine.retired], "the older addition did not finish"
-        assert not machine.memory.writes, cause
-        await step(dut, 50)
-        assert dut.running.value == 0 and not machine.memory.writes
+        assert dut.running.value == 0 and not machine.memory.writes, cause
 
 
 @cocotb.test()
@@ -264,7 +268,7 @@ async def tokens_prompts_and_loops(dut):
     simulator = FunctionalSimulator(CONFIG, program)
     simulator.push([7, 8, 9])
     expected = simulator.run()
-    machine = await Machine.boot(dut, program)
+    machine = await Machine.boot(dut, program, registers=np.zeros((8, CONFIG.max_length), dtype=np.int64))
     for token in (7, 8, 9):
         dut.prompt_valid.value, dut.prompt_token.value = 1, token
         await step(dut)

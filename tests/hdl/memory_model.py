@@ -23,8 +23,12 @@ class Memory:
         self.error_at = error_at
         self.reads: list[tuple[int, int]] = []  # every read request: address, beats
         self.writes: list[tuple[int, int]] = []
-        cocotb.start_soon(self._read())
-        cocotb.start_soon(self._write())
+        self._tasks = [cocotb.start_soon(self._read()), cocotb.start_soon(self._write())]
+
+    def close(self) -> None:
+        """Stop serving, so that another memory can take the port."""
+        for task in self._tasks:
+            task.cancel()
 
     def _pin(self, name: str):
         return getattr(self.dut, self.prefix + name, None)
