@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from trilobit.assembler.compiler.instr import Instr, Place
+from trilobit.assembler.compiler.ir import Value
 from trilobit.assembler.compiler.select import integers
 from trilobit.assembler.compiler.stream import arrange, check_gains, segment_bytes, segment_data
 from trilobit.isa.core import CoreConfig
@@ -56,6 +58,10 @@ def _up(size: int, align: int) -> int:
     return -(-size // align) * align
 
 
+def _constant(value: Value) -> bytes:
+    return integers(value.attrs["array"], value).astype("<i4" if value.wide else _INT16).tobytes()
+
+
 def layout(order: Sequence[Instr], tensors: dict[str, np.ndarray], core: CoreConfig, vocabulary: int, store_logits: bool) -> Layout:
     """Place all that the instructions use.
 
@@ -98,13 +104,13 @@ class _Layouter:
         start = self.end
         for i in items:
             self.result.segments[id(i)] = self.end
-            self.result.parts.append((self.end, lambda i=i: segment_data(i, self.tensors, self.core)))
+            self.result.parts.append((self.end, partial(segment_data, i, self.tensors, self.core)))
             self.end += segment_bytes(i, self.core)
         self._region(name, start, None)  # whole segments and nothing more: the fetch would take padding for a header
         self.end = _up(self.end, self.align)
 
     def _used(self, region: str) -> dict[str, Instr]:
-        """The instructions that use a region, one a name, longest vector first seen."""
+        """The first instruction that uses each name of a region."""
         found: dict[str, Instr] = {}
         for i in self.order:
             if i.place is not None and i.place.region == region:
@@ -116,8 +122,7 @@ class _Layouter:
         for name, i in self._used("constants").items():
             value = i.value
             self.result._places["constants", name] = self.end
-            kind = "<i4" if value.wide else _INT16
-            self.result.parts.append((self.end, lambda v=value, k=kind: integers(v.attrs["array"], v).astype(k).tobytes()))
+            self.result.parts.append((self.end, partial(_constant, value)))
             self.end += _up(i.length * (4 if value.wide else 2), self.align)
         self._region("constants", start, None)
 
@@ -137,7 +142,7 @@ class _Layouter:
             self._region(f"embedding{n or ''}", start, _INT16)
 
     def _vectors(self, region: str, element: str | None) -> None:
-        """Vectors that the program itself writes, 32 bits each if any use of them has 32."""
+        """Vectors that the program itself writes, with room for 32 bits an element."""
         start = self.end
         for name, i in self._used(region).items():
             self.result._places[region, name] = self.end

@@ -70,7 +70,7 @@ class _Lowering:
         found = node.range if range is None else range
         return self.builder.make(op, *inputs, module=node.module, range=found or 0.0, **options)
 
-    def _const(self, node: Node, array: np.ndarray, name: str | None = None) -> Value:
+    def _const(self, node: Node, array: np.ndarray | float, name: str | None = None) -> Value:
         array = np.broadcast_to(np.asarray(array, dtype=np.float64), (node.shape[0],)).copy()
         top = float(np.abs(array).max())
         return self._make("const", node=node, name=name or node.name, array=array, range=top, bounded=True)

@@ -270,7 +270,6 @@ def compile_model(
         CompileError, ModelError, ConfigError: as :func:`compile_graph`.
         BundleError: the output can't be written.
     """
-    options = {"store_logits": store_logits, "policy": policy, "registers": registers}
     with tempfile.TemporaryDirectory() as temporary:
         if _is_own(spec):
             from trilobit.model import export_for_compile
@@ -286,7 +285,7 @@ def compile_model(
             if weights or calibrate:
                 raise CompileError(f"{spec}: weights and a calibration text belong to FILE.py:FUNCTION, not to an exported graph")
             folder = found
-        compiled = compile_graph(folder, core, name=name, **options)
+        compiled = compile_graph(folder, core, name=name, store_logits=store_logits, policy=policy, registers=registers)
         if tokenizer is not None:
             compiled.tokenizer = Path(tokenizer)
         if report_text is not None:
