@@ -1,5 +1,6 @@
 // The compiled part of the RTL simulation: clocks the verilated core, is its memory and its host.
-// One cycle: the inputs of the cycle are set and settle (clock low), the outputs are sampled, then the clock rises.
+// The top (sim/rtl_top.py) has a register behind every input. One cycle t: its outputs stand; what they ask for is done, the inputs
+// of cycle t+1 are set, and the clock rises (tick), after which the outputs of cycle t+1 stand.
 // Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, and GATED if unit clocks are separate inputs.
 #include "harness.h"
 
@@ -52,28 +53,16 @@ struct Simulation {
     bool record = false;
     uint64_t cycles = 0;
 
-    void rise(bool all_clocks);
-    void settle();
-    void idle_cycle(bool all_clocks = false);
+    void tick(bool all_clocks = false);
+    void quiet();
     void memory_inputs();
     void memory_outputs();
     bool cycle_retires();
     bool in_window(uint64_t addr) const { return addr < size && size - addr >= BEAT_BYTES; }
 };
 
-void Simulation::settle() {
-    top->clk = 0;
-#ifdef GATED
-    top->clk_ldst = top->clk_rmsnorm = top->clk_rowwise = 0;
-#endif
-    top->eval();
-#ifdef WAVES
-    if (waves) waves->dump(now * 10);
-#endif
-}
-
-void Simulation::rise(bool all_clocks) {
-    top->clk = 1;
+// The end of a cycle; inputs that were set count for the next.
+void Simulation::tick(bool all_clocks) {
 #ifdef GATED
     top->clk_ldst = all_clocks | top->en_ldst;
     top->clk_rmsnorm = all_clocks | top->en_rmsnorm;
@@ -81,25 +70,31 @@ void Simulation::rise(bool all_clocks) {
 #else
     (void)all_clocks;
 #endif
+    top->clk = 1;
+    top->eval();
+    ++now;
+#ifdef WAVES
+    if (waves) waves->dump(now * 10);
+#endif
+    top->clk = 0;
+#ifdef GATED
+    top->clk_ldst = top->clk_rmsnorm = top->clk_rowwise = 0;
+#endif
     top->eval();
 #ifdef WAVES
     if (waves) waves->dump(now * 10 + 5);
 #endif
-    ++now;
 }
 
-// A cycle in which the memory and the host do nothing.
-void Simulation::idle_cycle(bool all_clocks) {
-    settle();
-    rise(all_clocks);
-}
+// The memory drives nothing from the next cycle on.
+void Simulation::quiet() { top->MEM(rdata_valid) = top->MEM(wresp_valid) = top->MEM(rd_ready) = top->MEM(wr_ready) = top->MEM(wdata_ready) = 0; }
 
-// What the memory drives in this cycle; depends on earlier cycles only.
+// What the memory drives in the next cycle (number now + 1).
 void Simulation::memory_inputs() {
     Vcore& t = *top;
     t.MEM(rd_ready) = outstanding == 0 || reads.size() < outstanding;
     t.MEM(rdata_valid) = 0;
-    if (!reads.empty() && now >= reads.front().first) {
+    if (!reads.empty() && now + 1 >= reads.front().first) {
         Read& read = reads.front();
         const bool good = in_window(read.addr);
         t.MEM(rdata_valid) = 1;
@@ -110,7 +105,7 @@ void Simulation::memory_inputs() {
     }
     t.MEM(wr_ready) = !writing && !responding;
     t.MEM(wdata_ready) = writing;
-    t.MEM(wresp_valid) = responding && now >= response_at;
+    t.MEM(wresp_valid) = responding && now + 1 >= response_at;
     if (t.MEM(wresp_valid)) {
         t.MEM(wresp_error) = response_error;
         responding = false;
@@ -183,9 +178,10 @@ Simulation* sim_new(const char* wave_file) {
     if (wave_file) return nullptr;
 #endif
     sim->top->rst = 1;
-    for (int i = 0; i < 3; ++i) sim->idle_cycle(true);
+    for (int i = 0; i < 3; ++i) sim->tick(true);
     sim->top->rst = 0;
-    sim->idle_cycle(true);
+    sim->top->out_ready = 1;
+    sim->tick(true);
     return sim.release();
 }
 
@@ -221,11 +217,11 @@ void sim_program(Simulation* sim, const uint32_t* words, uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
         t.prog_addr = i;
         std::memcpy(&t.prog_data, words + 4 * i, 16);
-        sim->idle_cycle();
+        sim->tick();
     }
     t.prog_en = 0;
     t.program_length = count;
-    sim->idle_cycle();
+    sim->tick();
 }
 
 void sim_push(Simulation* sim, const uint32_t* tokens, uint32_t count) {
@@ -235,34 +231,32 @@ void sim_push(Simulation* sim, const uint32_t* tokens, uint32_t count) {
 
 void sim_start(Simulation* sim) {
     Vcore& t = *sim->top;
+    sim->quiet();
     // Tokens that are already there are in the core's queue before its first instruction.
     while (!sim->prompts.empty()) {
         t.prompt_valid = 1;
         t.prompt_token = sim->prompts.front();
-        sim->settle();
-        const bool taken = t.prompt_ready;
-        sim->rise(false);
+        sim->tick();
+        const bool taken = t.prompt_ready;  // in this cycle the core sees it
+        t.prompt_valid = 0;
+        sim->tick();
         if (!taken) break;
         sim->prompts.pop_front();
     }
-    t.prompt_valid = 0;
     sim->tokens.clear();
     sim->retires.clear();
     std::fill(sim->retired_by_pc.begin(), sim->retired_by_pc.end(), 0);
     t.start = 1;
-    sim->idle_cycle();
+    sim->tick();
     t.start = 0;
+    sim->memory_inputs();
+    sim->tick();
     sim->begin = sim->now;
 }
 
 Reason sim_run(Simulation* sim, uint64_t max_cycles, int32_t until_retire) {
     Vcore& t = *sim->top;
-    t.out_ready = 1;
     for (uint64_t n = 0; n < max_cycles; ++n) {
-        sim->memory_inputs();
-        t.prompt_valid = !sim->prompts.empty();
-        if (t.prompt_valid) t.prompt_token = sim->prompts.front();
-        sim->settle();
         sim->memory_outputs();
         const bool retired = sim->cycle_retires();
         const bool token = t.out_valid;
@@ -273,8 +267,11 @@ Reason sim_run(Simulation* sim, uint64_t max_cycles, int32_t until_retire) {
         } else {
             ++sim->since_push;
         }
-        const bool waiting = t.waiting && sim->since_push > PROMPT_SETTLE;
-        sim->rise(false);
+        const bool waiting = t.waiting && sim->prompts.empty() && sim->since_push > PROMPT_SETTLE;
+        sim->memory_inputs();
+        t.prompt_valid = !sim->prompts.empty();
+        if (t.prompt_valid) t.prompt_token = sim->prompts.front();
+        sim->tick();
         if (token) return REASON_TOKEN;
         if (until_retire && retired) return REASON_RETIRE;
         if (!t.running && (t.halted || t.fault) && !t.out_valid) return t.fault ? REASON_FAULT : REASON_HALTED;
@@ -289,17 +286,23 @@ uint32_t sim_fault_pc(Simulation* sim) { return sim->top->fault_pc; }
 int32_t sim_running(Simulation* sim) { return sim->top->running; }
 
 uint64_t sim_counter(Simulation* sim, uint32_t index) {
-    sim->top->counter_select = index;
-    sim->top->eval();
-    return sim->top->counter_value;
+    Vcore& t = *sim->top;
+    t.counter_select = index;
+    t.clk_host = 1;
+    t.eval();
+    t.clk_host = 0;
+    t.eval();
+    return t.counter_value;
 }
 
 void sim_register(Simulation* sim, uint32_t index, uint32_t words, uint32_t* elements) {
     Vcore& t = *sim->top;
+    sim->quiet();
     t.dbg_reg = index;
     for (uint32_t k = 0; k < words; ++k) {
         t.dbg_addr = k;
-        sim->idle_cycle();
+        sim->tick();  // the core sees the address,
+        sim->tick();  // and answers
         std::memcpy(elements + k * LANES, &t.dbg_data, LANES * 4);
     }
 }

@@ -23,7 +23,7 @@ from trilobit.sim.toolchain import GXX, MAKE, VERILATOR
 
 __all__ = ["cache_folder", "core_verilog", "simulator_library"]
 
-TOP = "trilobit_core"
+TOP = "trilobit_sim"
 VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-lint", "--prefix", "Vcore",
                    "--top-module", TOP, "--output-split", "40000")  # fmt: skip
 # The precompiled header is built with other flags than it is used with: include it as text.
@@ -45,7 +45,9 @@ def cache_folder() -> Path:
 
 
 def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
-    """Verilog of the core as the simulator uses it, from the cache if the hardware's sources have not changed.
+    """Verilog of the core as the simulator uses it (:class:`trilobit.sim.rtl_top.SimulationTop`).
+
+    It comes from the cache if the hardware's sources have not changed.
 
     Raises:
         ToolError: Amaranth is not installed.
@@ -60,14 +62,15 @@ def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
         for entry in sorted(resources.files(package).iterdir(), key=lambda entry: entry.name)
         if entry.name.endswith((".py", ".yaml"))
     ]
+    sources.append(resources.files("trilobit.sim").joinpath("rtl_top.py").read_bytes())
     key = _hash(repr(sorted(asdict(config).items())), gated_clocks, *versions, *sources)
     path = cache_folder() / f"verilog-{key}.v"
     if not path.exists():
-        from trilobit.hdl.core import Core
         from trilobit.hdl.verilog import to_verilog
+        from trilobit.sim.rtl_top import SimulationTop
 
         with _temporary_folder(path.parent) as work:
-            (work / "core.v").write_text(to_verilog(Core(config, gated_clocks=gated_clocks), TOP))
+            (work / "core.v").write_text(to_verilog(SimulationTop(config, gated_clocks=gated_clocks), TOP))
             os.replace(work / "core.v", path)
     return path.read_text()
 
