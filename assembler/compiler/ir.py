@@ -49,6 +49,7 @@ class Value:
         module: path of the PyTorch module it comes from, for people.
         name: the graph's name where it has one; unique.
         range: largest absolute value expected, without headroom.
+        rms: root mean square expected, 0 if unknown.
         bounded: ``range`` can't be exceeded, so no headroom is needed.
         point: binary point of the fixed-point form: real = integer * 2^-point. Set by :mod:`.points`.
         wide: 32-bit instead of 16-bit elements.
@@ -61,6 +62,7 @@ class Value:
     module: str
     name: str
     range: float
+    rms: float = 0.0
     bounded: bool = False
     point: int = 0
     wide: bool = False
@@ -96,6 +98,7 @@ class Builder:
         module: str,
         name: str,
         range: float,
+        rms: float = 0.0,
         bounded: bool = False,
         **attrs: Any,
     ) -> Value:
@@ -106,7 +109,7 @@ class Builder:
             while unique in self._names:
                 unique, count = f"{name}.{count}", count + 1
             self._names.add(unique)
-            value = Value(op, inputs, attrs, length, module, unique, float(range), bounded)
+            value = Value(op, inputs, attrs, length, module, unique, float(range), rms, bounded)
             self._known[key] = value
             self.values.append(value)
         return self._known[key]

@@ -67,8 +67,9 @@ class _Lowering:
     def _make(self, op: str, *inputs: Value, node: Node, range: float | None = None, **options: Any) -> Value:
         options.setdefault("length", node.shape[0])
         options.setdefault("name", node.name)
+        rms = node.rms or 0.0 if range is None else 0.0
         found = node.range if range is None else range
-        return self.builder.make(op, *inputs, module=node.module, range=found or 0.0, **options)
+        return self.builder.make(op, *inputs, module=node.module, range=found or 0.0, rms=rms, **options)
 
     def _const(self, node: Node, array: np.ndarray | float, name: str | None = None) -> Value:
         array = np.broadcast_to(np.asarray(array, dtype=np.float64), (node.shape[0],)).copy()

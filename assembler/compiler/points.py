@@ -19,6 +19,7 @@ _HIGHEST = 24  # a point beyond this would resolve nothing that the tables and 1
 _GATE_POINT = 24  # of lerp's gate: its operand has 25 bits, the gate is at most one
 _STATE_HIGHEST = 28
 _LOGITS_HIGHEST = 18
+_HEAVY_TAIL = 32  # range over rms above which 16 bits leave too little for the usual values
 _CONSTANT_PRECISION = 2.0**-11  # relative; a constant whose 16-bit form is worse than this gets 32 bits
 
 
@@ -30,7 +31,7 @@ class Policy:
         headroom: bits that a 16-bit vector, and an 18-bit operand of the norm unit, keeps above its expected range.
         wide_headroom: the same of a 32-bit vector.
         wide: 32 bits for every vector; False keeps intermediate vectors at 16 bits (the residual stream, the state,
-            gates and logits are 32 bits wide in any case).
+            gates, logits and vectors with a range far above their rms have 32 bits in any case).
     """
 
     headroom: int = 1
@@ -102,7 +103,7 @@ def _choose(value: Value, users: list[Value], is_gate: bool, policy: Policy) -> 
             value.wide, value.point = True, min(fit(value.range, 32, wide_headroom), _LOGITS_HIGHEST)
         case "add" | "sub" | "exp" | "div":
             value.wide, value.point = True, min(fit(value.range, 32, wide_headroom), _HIGHEST)
-        case _ if policy.wide or value.name.endswith(".unnormed"):
+        case _ if policy.wide or value.range > _HEAVY_TAIL * value.rms > 0 or value.name.endswith(".unnormed"):
             value.wide, value.point = True, min(fit(value.range, 32, wide_headroom), _HIGHEST)
         case _:
             value.wide, value.point = False, min(fit(value.range, 16, headroom), _HIGHEST)

@@ -161,7 +161,7 @@ class _Selection:
     def _moved(self, v: Value, point: int) -> Value:
         """A 32-bit copy at another point."""
         name = f"{v.name}.at{point}"
-        copy = Value("mov", (v,), {}, v.length, v.module, name, v.range, v.bounded, point, True)
+        copy = Value("mov", (v,), {}, v.length, v.module, name, v.range, v.rms, v.bounded, point, True)
         self._rowwise("mov", copy, {"vb": v}, shb=v.point - point)
         return copy
 
