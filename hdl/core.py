@@ -167,6 +167,7 @@ class Core(wiring.Component):
         # A bad header counts when an instruction waits for that segment: its pc is then known, as in the functional simulator.
         product_waits = matmul.header_ready & ~stream.header_valid
         norm_waits = rmsnorm.gain.segment_ready & ~stream.gain.segment_valid
+        norm_lacks = rmsnorm.gain.ready & ~stream.gain.valid
         ldst_pc, norm_pc, product_pc = (pc.unit_pc[UNITS.index(u)] for u in ("ldst", "rmsnorm", "tmatmul"))
         bad_product = matmul.fault | (stream.fault & product_waits)
         bad_norm = rmsnorm.fault | (stream.fault & norm_waits)
@@ -178,7 +179,9 @@ class Core(wiring.Component):
             m.d.comb += [pc.unit_fault.eq(Fault.MEMORY), pc.unit_fault_pc.eq(pc.issue_pc)]
         m.d.comb += [
             pc.alive.eq(Cat(u.retire.valid for u in units.values()).any() | mem.rdata_valid | mem.wresp_valid | matmul.beat),
-            pc.starved.eq(product_waits | norm_waits), pc.starved_pc.eq(Mux(norm_waits, norm_pc, product_pc)),
+            # Somebody waits for a segment, or for the rest of one, and (says the watchdog) nothing moves any more.
+            pc.starved.eq(product_waits | norm_waits | matmul.wait_weights | norm_lacks),
+            pc.starved_pc.eq(Mux(norm_waits | norm_lacks, norm_pc, product_pc)),
         ]  # fmt: skip
 
         # ---- counters ----------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from support import cycle, random_numbers, start, step
 from trilobit.hdl.counters import COUNTERS, STALLS
 from trilobit.hdl.interfaces import Fault
 from trilobit.isa.core import load_core
-from trilobit.isa.program import Program
+from trilobit.isa.program import Program, Region
+from trilobit.isa.segments import matrix_segment, scalar_of
 from trilobit.isa.spec import ISA
+from trilobit.isa.trits import pack
 from trilobit.sim.functional import FunctionalSimulator
 
 CONFIG = load_core(os.environ.get("PRESET", "tiny"))
@@ -35,12 +37,14 @@ class Machine:
     memory: Memory | None = None
 
     @classmethod
-    async def boot(cls, dut, program: Program, *, rng=None, latency=1, busy=0.0, error_at=frozenset(), registers=None):
+    async def boot(cls, dut, program: Program, *, rng=None, latency=1, busy=0.0, error_at=frozenset(), registers=None, memory=None):
         if cls.memory is not None:
             cls.memory.close()
         await start(dut, window_size=program.window_size, write_start=program.write_start, eos=0xFFFFFF, limit=0xFFFFFFFF,
                     program_length=len(program.code), out_ready=1)  # fmt: skip
-        memory = cls.memory = Memory(dut, program.memory(), CONFIG.beat_bytes, latency=latency, busy=busy, rng=rng, error_at=error_at)
+        memory = cls.memory = Memory(
+            dut, program.memory() if memory is None else memory, CONFIG.beat_bytes, latency=latency, busy=busy, rng=rng, error_at=error_at
+        )
         for address, word in enumerate(program.code):
             dut.prog_en.value, dut.prog_addr.value, dut.prog_data.value = 1, address, word
             await step(dut)
@@ -93,6 +97,17 @@ class Machine:
                     return
                 after -= 1
         raise AssertionError(f"the core did not stop within {limit} cycles; retired {self.retired[-5:]}")
+
+    async def until_waiting(self, limit=100_000) -> None:
+        """Until the program waits for a token from the host."""
+        for _ in range(limit):
+            await cycle(self.dut)
+            waiting, fault = self.dut.waiting.value == 1, self.dut.fault.value.to_unsigned()
+            await step(self.dut)
+            assert not fault, f"fault {fault} at pc {self.dut.fault_pc.value.to_unsigned()}"
+            if waiting:
+                return
+        raise AssertionError(f"the program did not come to its next token within {limit} cycles")
 
     async def counter(self, name: str) -> int:
         self.dut.counter_select.value = COUNTERS.index(name)
@@ -152,7 +167,9 @@ async def random_programs(dut):
         latency, busy = [(1, 0.0), (5, 0.0), (12, 0.3)][round % 3]
         machine = await compare(dut, program, registers, rng, latency=latency, busy=busy)
         order = [pc for pc, _, _ in machine.retired]
-        dut._log.info(f"program {round}: {len(order)} instructions in {machine.now} cycles, {sum(a > b for a, b in zip(order, order[1:]))} out of order")
+        dut._log.info(
+            f"program {round}: {len(order)} instructions in {machine.now} cycles, {sum(a > b for a, b in zip(order, order[1:]))} out of order"
+        )
 
 
 ADD = {"vd": 1, "va": 0, "vb": 0, "len": CONFIG.max_length}
@@ -237,6 +254,22 @@ async def faults_stop_the_core(dut):
         assert dut.fault_pc.value.to_unsigned() == expected_pc, cause
         assert 1 in [pc for pc, _, _ in machine.retired], "the older addition did not finish"
         assert dut.running.value == 0 and not machine.memory.writes, cause
+
+
+@cocotb.test()
+async def a_region_that_ends_inside_a_segment_faults(dut):
+    """Weights that never come are a fault of the product that waits for them, not silence."""
+    rng = random_numbers()
+    segment = matrix_segment(pack(rng.integers(-1, 2, (20, 16)).astype(np.int8)), 20, scalar_of(0.5), CONFIG.beat_bytes)
+    beats = len(segment) // CONFIG.beat_bytes - 3
+    code = assemble(
+        ("stream", {"addr": 0, "beats": beats}), ("normq", {"act": 0, "va": 0, "sc": 0, "len": 16}),
+        ("tmatmul", {"vd": 1, "act": 0, "addr": 0, "len": 20, "bp": 4}), HALT,
+    )  # fmt: skip
+    program = Program("test", code, 4096, 4096, {"w": Region(name="w", addr=0, size=len(segment), data=segment)})
+    machine = await Machine.boot(dut, program)
+    await machine.run()
+    assert dut.fault.value.to_unsigned() == Fault.SEGMENT and dut.fault_pc.value.to_unsigned() == 2
 
 
 @cocotb.test()
