@@ -19,13 +19,13 @@ def command(core_name: str, output: Path, as_json: bool) -> None:
     config = load_core(core_name)
     try:
         from trilobit.hdl.core import Core
-        from trilobit.hdl.verilog import to_verilog
+        from trilobit.hdl.verilog import standalone_verilog
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "amaranth":
             raise
         raise ToolError('expected Amaranth to write Verilog, found none; install it with pip install "trilobit[rtl]"') from error
 
-    text = to_verilog(Core(config), "trilobit_core")
+    text = standalone_verilog(Core(config), "trilobit_core")
     output.mkdir(parents=True, exist_ok=True)
     path = output / "trilobit_core.v"
     write_text(path, text)
