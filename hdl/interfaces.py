@@ -140,7 +140,7 @@ class GainSignature(wiring.Signature):
     """Gains for the norm unit, from the gain buffer (the unit is the consumer).
 
     A segment's length is offered first on ``length`` while ``segment_valid``; ``segment_ready`` takes it. Then words of ``lanes`` gains are
-    offered on ``data`` while ``valid``; ``ready`` takes one. ceil(length/lanes) words belong to the segment; the padding of its last beat is already gone.
+    offered on ``data`` while ``valid``; ``ready`` takes one. ceil(length/lanes) words belong to the segment, without its padding.
     """
 
     def __init__(self, config: CoreConfig):
@@ -155,8 +155,8 @@ class MemorySignature(wiring.Signature):
 
     Reads: ``rd_valid/ready`` with ``rd_addr`` and ``rd_len`` (beats minus one); data comes back in request order, a beat in each cycle with
     ``rdata_valid``; the core always takes it. ``rdata_error`` marks a failed beat.
-    Writes: ``wr_valid/ready`` with ``wr_addr`` and ``wr_len``, then exactly wr_len+1 beats on ``wdata_valid/ready`` (strobe: one bit a byte),
-    then one ``wresp_valid`` (with ``wresp_error``). At most one write request is in flight. wdata may be offered only after its request was taken.
+    Writes: ``wr_valid/ready`` with ``wr_addr`` and ``wr_len``, then exactly wr_len+1 beats on ``wdata_valid/ready`` (a strobe a byte),
+    then one ``wresp_valid`` (with ``wresp_error``). At most one write request is in flight; wdata is offered after it was taken.
     """
 
     def __init__(self, config: CoreConfig):

@@ -28,8 +28,8 @@ def _opcode(name: str) -> int:
 class LoadStore(wiring.Component):
     """Executes ldv, sv, emb and clr, one at a time.
 
-    A load first waits until the older reader of its register has finished, so that memory's answers never wait; it asks for a burst only when
-    its FIFO has room for it. A store takes words as they are written by an older instruction (chaining), sends a burst, and
+    A load first waits until the older reader of its register has finished, so that memory's answers never wait; it asks for a burst only
+    when its FIFO has room for it. A store takes words as they are written by an older instruction (chaining), sends a burst, and
     retires with the last response: so a later load finds what was stored. Bursts never cross a block of ``burst_beats`` beats.
 
     With ideal memory and a free register, ``ldv`` retires :meth:`load_clocks` clocks after its command; ``emb`` takes three more.

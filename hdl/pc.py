@@ -29,7 +29,7 @@ class ProgramCounter(wiring.Component):
     """Issues instructions in order; an instruction leaves when its unit, its ports and what it waits for are free.
 
     Four stages: fetch (instruction memory), word, check (length and addresses), issue. A branch taken costs four clocks, any other
-    instruction one. A fault that is seen here (undefined opcode, length, address, store to read-only memory, token, pc outside the program) is
+    instruction one. A fault that is seen here (undefined opcode, length, address, read-only memory, token, pc outside the program) is
     precise: older instructions finish first. A fault reported by a unit stops the core at once.
 
     Members
@@ -254,7 +254,7 @@ class _Flags:
 class _Issue:
     """What the issue stage knows of an instruction."""
 
-    CONTROL = tuple(op.name for op in ISA.by_name.values() if op.unit == "control" and op.name != "nop") + ("emb",)
+    CONTROL = (*(op.name for op in ISA.by_name.values() if op.unit == "control" and op.name != "nop"), "emb")
 
     def __init__(self, m, config: CoreConfig):
         self.config = config

@@ -32,7 +32,7 @@ class RegisterFile(wiring.Component):
     read[i], write[i]: the units' ports.
     claim, claim_reads, claim_writes, claim_words: the issuing instruction's claims, a bit a register.
     read_busy, write_busy: ports that are lent, a bit a register.
-    debug_reg, debug_addr, debug_data: the host's read access while the core doesn't run (``debug`` high); reads of units that still run go first.
+    debug_reg, debug_addr, debug_data: the host's reads while the core doesn't run (``debug`` high); units that still run go first.
     """
 
     def __init__(self, config: CoreConfig, *, reads: int, writes: int):

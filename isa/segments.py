@@ -143,9 +143,7 @@ def parse_segment(memory: np.ndarray, addr: int, beat_bytes: int) -> Segment:
     if magic != MAGIC:
         raise ProgramError(f"segment at {addr:#x}: expected magic {MAGIC:#04x}, got {magic:#04x}")
     if _check(raw) != int.from_bytes(raw[14:], "little"):
-        raise ProgramError(
-            f"segment at {addr:#x}: expected check {_check(raw):#06x}, got {raw[14] | raw[15] << 8:#06x}"
-        )
+        raise ProgramError(f"segment at {addr:#x}: expected check {_check(raw):#06x}, got {raw[14] | raw[15] << 8:#06x}")
     if kind not in _KIND_NAMES:
         raise ProgramError(f"segment at {addr:#x}: expected kind 1 (ternary) or 2 (gains), got {kind}")
     if not rows or not columns or (_KIND_NAMES[kind] == "gains" and rows != 1):
@@ -164,11 +162,7 @@ def parse_segment(memory: np.ndarray, addr: int, beat_bytes: int) -> Segment:
 def segment_gains(memory: np.ndarray, segment: Segment) -> np.ndarray:
     """The gains [length] of a gains segment, as int64."""
     raw = np.asarray(memory[segment.payload : segment.payload + 2 * segment.columns])
-    return (
-        raw.view("<i2").astype(np.int64)
-        if raw.flags.c_contiguous
-        else np.frombuffer(raw.tobytes(), "<i2").astype(np.int64)
-    )
+    return raw.view("<i2").astype(np.int64) if raw.flags.c_contiguous else np.frombuffer(raw.tobytes(), "<i2").astype(np.int64)
 
 
 def segment_trits(memory: np.ndarray, segment: Segment, beat_bytes: int) -> np.ndarray:

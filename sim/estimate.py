@@ -1,7 +1,7 @@
 """Cycles of a token from the geometry alone: a first-order estimate.
 
-Memory sets the pace: the weight stream, its gains and headers, and the vectors that share the port, at a beat a clock. What the stream can't hide
-is added: four places a layer where the next product waits for the last result of the one before, through row-wise
+Memory sets the pace: the weight stream, its gains and headers, and the vectors that share the port, at a beat a clock. What the stream can't
+hide is added: four places a layer where the next product waits for the last result of the one before, through row-wise
 operations, a norm and a quantisation; and the tail of lm_head. Other units overlap with products and are not counted.
 It is an estimate: :mod:`trilobit.sim.rtl` measures, and docs/performance.md compares the two.
 """
@@ -13,7 +13,7 @@ from trilobit.sim.geometry import Geometry, roofline_share
 
 __all__ = ["Estimate", "estimate"]
 
-# Pipeline depths of the units in clocks (hdl/rowwise.py, hdl/rmsnorm.py, hdl/matmul.py), and the program counter's part for each instruction.
+# Pipeline depths of the units in clocks (hdl/rowwise.py, hdl/rmsnorm.py, hdl/matmul.py) and the program counter's part.
 ROWWISE = 18
 RMS_TAIL = 14
 MAXIMUM_TAIL = 12
@@ -62,8 +62,8 @@ class Estimate:
         """Bits of on-chip memory that the core's buffers take."""
         core = self.core
         registers, activations, norm = 8 * 32 * core.max_length, 2 * 8 * core.max_length, 34 * core.max_length
-        return (registers + activations + norm + 16 * core.gain_buffer_elements + 8 * core.beat_bytes * (core.weight_fifo_beats + core.load_fifo_beats)
-                + 128 * core.program_words)  # fmt: skip
+        queues = 8 * core.beat_bytes * (core.weight_fifo_beats + core.load_fifo_beats) + 16 * core.gain_buffer_elements
+        return registers + activations + norm + queues + 128 * core.program_words
 
     def to_dict(self) -> dict:
         """For ``--json``."""

@@ -59,7 +59,9 @@ class PowerEstimate:
         """For ``--json``."""
         return {
             "evidence": self.evidence, "low_mw": round(self.low_mw, 1), "high_mw": round(self.high_mw, 1),
-            "terms": [{"name": t.name, "low_mw": round(t.low_mw, 2), "high_mw": round(t.high_mw, 2), "source": t.source} for t in self.terms],
+            "terms": [
+                {"name": t.name, "low_mw": round(t.low_mw, 2), "high_mw": round(t.high_mw, 2), "source": t.source} for t in self.terms
+            ],
         }  # fmt: skip
 
 
@@ -100,6 +102,7 @@ def estimate_power(core: str, used: Resources, *, clock_mhz: float, bytes_per_se
         dynamic(f"{used.luts} LUT4", scaled(used.luts, "lut_per_register"), f"{toggle}; {assumed['lut_per_register']['source']}"),
         dynamic(f"{used.dsps} DSP blocks", scaled(used.dsps, "dsp_registers"), assumed["dsp_registers"]["source"]),
         dynamic(f"{used.brams} block RAMs", scaled(used.brams, "bram_registers"), assumed["bram_registers"]["source"]),
-        Term(f"{dram['text']}, {bytes_per_second / 1e6:.0f} MB/s", bits * low_bit * 1e-9, bits * high_bit * 1e-9, dram["pj_per_bit"]["source"]),
+        Term(f"{dram['text']}, {bytes_per_second / 1e6:.0f} MB/s", bits * low_bit * 1e-9, bits * high_bit * 1e-9,
+             dram["pj_per_bit"]["source"]),
         Term(f"static, {logic['text']}", *logic["static_mw"]["value"], logic["static_mw"]["source"]),
     ])  # fmt: skip

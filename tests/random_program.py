@@ -81,7 +81,8 @@ class _Writer:
         if kind < 0.3:
             sc = int(rng.integers(0, 4))
             gain = self.gains(n)
-            self.emit("rms", sc=sc, va=self.reg(), vb=self.reg(), len=n, sha=sha, shb=int(rng.integers(0, 12)), sho=int(rng.integers(10, 18)),
+            self.emit("rms", sc=sc, va=self.reg(), vb=self.reg(), len=n, sha=sha, shb=int(rng.integers(0, 12)),
+                      sho=int(rng.integers(10, 18)),
                       eps_m=int(rng.integers(0, 1 << 15)), eps_e=int(rng.integers(10, 40)), k_m=77, k_e=4, gain=gain)  # fmt: skip
             self.squares.add(sc)
         elif kind < 0.55:

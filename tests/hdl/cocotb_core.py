@@ -1,6 +1,7 @@
 """The whole core: random programs against the functional simulator, stalls, overlap, faults."""
 
 import os
+from itertools import pairwise
 
 import cocotb
 import numpy as np
@@ -167,9 +168,8 @@ async def random_programs(dut):
         latency, busy = [(1, 0.0), (5, 0.0), (12, 0.3)][round % 3]
         machine = await compare(dut, program, registers, rng, latency=latency, busy=busy)
         order = [pc for pc, _, _ in machine.retired]
-        dut._log.info(
-            f"program {round}: {len(order)} instructions in {machine.now} cycles, {sum(a > b for a, b in zip(order, order[1:]))} out of order"
-        )
+        swapped = sum(a > b for a, b in pairwise(order))
+        dut._log.info(f"program {round}: {len(order)} instructions in {machine.now} cycles, {swapped} out of order")
 
 
 ADD = {"vd": 1, "va": 0, "vb": 0, "len": CONFIG.max_length}
@@ -295,7 +295,8 @@ async def tokens_prompts_and_loops(dut):
     code = assemble(
         ("seti", {"cnt": 2, "imm": 3}), ("wait", {}), ("emit", {}), ("poll", {}), ("bprompt", {"target": 2}),
         ("addi", {"vd": 0, "vb": 0, "len": 4, "imm": 5}), ("loop", {"cnt": 2, "target": 5}),
-        ("argmax", {"va": 0, "len": 8, "base": 40, "first": 1, "last": 1}), ("emit", {}), ("bdone", {"target": 11}), ("nop", {}), ("halt", {}),
+        ("argmax", {"va": 0, "len": 8, "base": 40, "first": 1, "last": 1}), ("emit", {}), ("bdone", {"target": 11}),
+        ("nop", {}), ("halt", {}),
     )  # fmt: skip
     program = Program("test", code, 4096, 0)
     simulator = FunctionalSimulator(CONFIG, program)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import trilobit
 from support import run_cocotb
 
+import trilobit
 from trilobit.hdl.core import Core
 from trilobit.isa.core import load_core
 from trilobit.model.evaluate import reference_logits

@@ -46,7 +46,7 @@ def test_roofline_share_is_one_when_every_beat_is_weights():
 
 def test_geometry_text_is_checked():
     assert parse_geometry("8/2/16/32") == Geometry(H=8, L=2, I=16, V=32)
-    with pytest.raises(ConfigError, match="expected a geometry .*got 'huge'"):
+    with pytest.raises(ConfigError, match=r"expected a geometry .*got 'huge'"):
         parse_geometry("huge")
     with pytest.raises(ConfigError, match="H of at least 1, got 0"):
         parse_geometry("0/2/16/32")
