@@ -1,7 +1,7 @@
 """Cycles of a token from the geometry alone: a first-order estimate.
 
-Memory sets the pace: the weight stream, its gains and headers, and the vectors that share the port, at a beat a clock. What the stream can't
-hide is added: four places a layer where the next product waits for the last result of the one before, through row-wise
+Memory sets the pace: the weight stream, its gains and headers, and the vectors that share the port, at a beat a clock. What the stream
+can't hide is added: four places a layer where the next product waits for the last result of the one before, through row-wise
 operations, a norm and a quantisation; and the tail of lm_head. Other units overlap with products and are not counted.
 It is an estimate: :mod:`trilobit.sim.rtl` measures, and docs/performance.md compares the two.
 """
