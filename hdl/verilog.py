@@ -5,7 +5,7 @@ import re
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
-__all__ = ["LINT_WAIVERS", "standalone_verilog", "to_verilog"]
+__all__ = ["LINT_WAIVERS", "lint_waived", "standalone_verilog", "to_verilog"]
 
 # What Verilator's -Wall says about Yosys' way of writing Verilog rather than about the design.
 LINT_WAIVERS = {
@@ -36,7 +36,11 @@ def to_verilog(component: wiring.Component, name: str) -> str:
 
 def standalone_verilog(component: wiring.Component, name: str) -> str:
     """As :func:`to_verilog`, to be handed out: Verilator's ``--lint-only -Wall`` finds nothing beyond the waivers at its top."""
-    text = to_verilog(component, name)
+    return lint_waived(to_verilog(component, name))
+
+
+def lint_waived(text: str) -> str:
+    """Verilog of Amaranth's back end with Verilator's waivers at its top."""
     # A signal of no bits is written as a wire of two that nothing uses.
     text = re.sub(r"^  (wire|reg) \[-1:0\] \S+ ?;\n", "", text, flags=re.MULTILINE)
     waivers = "".join(f"/* verilator lint_off {rule} */ // {reason}\n" for rule, reason in LINT_WAIVERS.items())

@@ -1,4 +1,4 @@
-"""``trilobit verilog``: the core as self-contained Verilog."""
+"""``trilobit verilog``: the core as self-contained Verilog, or a board's top with its constraints and scripts."""
 
 from pathlib import Path
 
@@ -8,11 +8,26 @@ from trilobit.output import json_option, print_json, print_table, write_text
 
 
 @click.command(name="verilog")
-@click.option("--core", "core_name", required=True, metavar="PRESET", help="Core preset, or a YAML file with core parameters.")
+@click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with core parameters.")
+@click.option("--board", "board_name", metavar="NAME", help="A board's top (ulx3s_85f), with its pins, clocks, host link and memory.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @json_option
-def command(core_name: str, output: Path, as_json: bool) -> None:
-    """Write the core as self-contained Verilog (trilobit_core.v)."""
+def command(core_name: str | None, board_name: str | None, output: Path, as_json: bool) -> None:
+    """Write a core as self-contained Verilog (trilobit_core.v), or a board's top with the files that its tools read.
+
+    Exactly one of --core and --board.
+    """
+    from trilobit.errors import ConfigError
+
+    if (core_name is None) == (board_name is None):
+        raise ConfigError(f"expected either --core or --board, got {'neither' if core_name is None else 'both'}")
+    if core_name is not None:
+        _write_core(core_name, output, as_json)
+    else:
+        _write_board(board_name, output, as_json)
+
+
+def _write_core(core_name: str, output: Path, as_json: bool) -> None:
     from trilobit.errors import ToolError
     from trilobit.isa.core import load_core
 
@@ -35,3 +50,20 @@ def command(core_name: str, output: Path, as_json: bool) -> None:
         print_json(data)
     else:
         print_table({"written": str(path), "core": config.name, "modules": str(modules), "lines": str(data["lines"])})
+
+
+def _write_board(board_name: str, output: Path, as_json: bool) -> None:
+    from trilobit.hdl.boards import board_files
+
+    board = board_files(board_name)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in board.files.items():
+        write_text(output / name, text)
+    paths = [output / name for name in sorted(board.files)]
+    note = "written only: not placed, routed or run on a board"
+    data = {"board": board.board, "core": board.core, "clock_mhz": board.clock_mhz, "top": board.top, "files": paths, "note": note}
+    if as_json:
+        print_json(data)
+    else:
+        print_table({"written": ", ".join(path.name for path in paths), "to": str(output), "board": board.board, "core": board.core,
+                     "clock": f"{board.clock_mhz:g} MHz", "note": note})  # fmt: skip
