@@ -1,0 +1,59 @@
+"""``trilobit demo``: the RTL writes what the functional simulator wrote, and a difference stops it."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from trilobit.assembler.bundle import load_bundle
+from trilobit.assembler.compiler.pipeline import compile_model
+from trilobit.cli import main
+from trilobit.sim.functional import FunctionalSimulator
+from trilobit.story import DifferenceError, write_story
+from trilobit.text import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def demo():
+    result = CliRunner().invoke(main, ["demo", "-n", "3", "--prompt", "Once", "--seed", "5", "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_figures_follow_from_the_cycles(demo):
+    assert len(demo["tokens"]) == 3 and demo["equal_to_functional"]
+    assert demo["text"].startswith("Once") and len(demo["text"]) > len("Once")
+    assert demo["tokens_per_second"] == pytest.approx(demo["clock_mhz"] * 1e6 / demo["cycles_per_token"])
+    assert demo["roofline_share"] == pytest.approx(1.6 / 8 * 7_340_032 / (4 * demo["cycles_per_token"]))
+    assert 0.8 < demo["roofline_share"] < 1
+    assert demo["weights_per_second"] > 0
+
+
+def test_tokens_are_those_of_run_on_the_functional_simulator(demo, tmp_path):
+    compile_model("tales", "ulx3s", tmp_path / "bundle")
+    arguments = [str(tmp_path / "bundle"), "--prompt", "Once", "-n", "3", "--seed", "5", "--temperature", str(demo["temperature"])]
+    result = CliRunner().invoke(main, ["run", *arguments, "--json"])
+    assert json.loads(result.stdout)["tokens"] == demo["tokens"]
+
+
+def test_a_difference_is_found_at_its_token(tmp_path, monkeypatch):
+    compile_model("tales", "ulx3s", tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    run = FunctionalSimulator.run
+
+    def wrong(self, *args, **kwargs):
+        result = run(self, *args, **kwargs)
+        result.tokens[1] ^= 1
+        return result
+
+    monkeypatch.setattr(FunctionalSimulator, "run", wrong)
+    seen = []
+    with pytest.raises(DifferenceError, match=r"token 1: the RTL emitted \d+, the functional simulator \d+"):
+        write_story(bundle, Tokenizer(bundle.tokenizer), "", count=3, temperature=0.0, seed=0, on_token=seen.append)
+    assert len(seen) == 1
+
+
+def test_unknown_model_is_one_message():
+    result = CliRunner().invoke(main, ["demo", "--model", "sagas"])
+    assert result.exit_code == 2
+    assert "sagas: expected a folder with graph.json, a model that ships with Trilobit" in result.stderr

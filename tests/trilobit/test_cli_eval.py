@@ -1,0 +1,88 @@
+"""``trilobit eval``: the compiled program against the reference over the same positions, and its errors."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from trilobit.assembler.bundle import load_bundle
+from trilobit.assembler.compiler.pipeline import compile_model
+from trilobit.cli import main
+from trilobit.evaluation import Tally, log_softmax
+
+TEXT = "Once upon a time there was a little girl who lived with her mother in a house at the edge of the wood.\n"
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    compile_model("tales", "ulx3s", folder / "logits", store_logits=True)
+    compile_model("tales", "ulx3s", folder / "plain")
+    (folder / "text.txt").write_text(TEXT)
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["eval", *map(str, arguments), "--json"])
+
+
+def test_program_is_close_to_the_reference(bundles):
+    pytest.importorskip("torch", reason="the reference needs PyTorch")
+    result = run("--bundle", bundles / "logits", "--text", bundles / "text.txt")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["characters"] == len(TEXT)
+    assert 0 < data["kl"] < 5e-3
+    assert data["top1_agreement"] > 0.9
+    assert data["bits_per_character"] == pytest.approx(data["reference_bits_per_character"], rel=0.01)
+
+    reference = json.loads(run("--bundle", bundles / "logits", "--text", bundles / "text.txt", "--backend", "torch").stdout)
+    assert reference["bits_per_character"] == pytest.approx(data["reference_bits_per_character"], rel=1e-9)
+    assert (reference["kl"], reference["tokens"]) == (None, data["tokens"])
+
+
+def test_without_a_reference_and_with_a_limit(bundles):
+    data = json.loads(run("--bundle", bundles / "logits", "--text", bundles / "text.txt", "--reference", "none", "-n", 5).stdout)
+    assert data["tokens"] == 5
+    assert data["kl"] is None and data["top1_agreement"] is None
+    assert TEXT.startswith("Once") and 5 <= data["characters"] < len(TEXT)
+    assert data["loss"] * 5 / np.log(2) == pytest.approx(data["bits_per_character"] * data["characters"])
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--bundle", "plain", "--text", "text.txt", "--reference", "none"], "compile it with --store-logits"),
+    (["--bundle", "logits", "--text", "none.txt"], "none.txt: expected a UTF-8 text file"),
+    (["--bundle", "logits", "--text", "text.txt", "--reference", "no-such-model"], "give --reference FOLDER"),
+    (["--bundle", "none", "--text", "text.txt"], "expected a bundle"),
+])  # fmt: skip
+def test_wrong_input_is_one_message(bundles, arguments, message):
+    paths = [str(bundles / a) if arguments[i - 1] in ("--bundle", "--text") and i else a for i, a in enumerate(arguments)]
+    result = run(*paths)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_tally_of_equal_predictions_has_no_divergence(rng):
+    tally = Tally()
+    logits = rng.normal(size=(20, 50))
+    targets = rng.integers(0, 50, 20).tolist()
+    for row, target in zip(logits, targets, strict=True):
+        tally.add(row, target, row + 3.0)  # a constant changes no prediction
+    score = tally.score(100, compared=True)
+    assert score.kl == pytest.approx(0, abs=1e-12) and score.top1 == 1.0
+    assert score.loss == pytest.approx(-np.mean([log_softmax(row)[t] for row, t in zip(logits, targets, strict=True)]))
+    assert score.bits_per_character == pytest.approx(score.reference_bits_per_character)
+
+
+def test_tally_divergence_of_a_known_pair():
+    tally = Tally()
+    tally.add(np.log([0.25, 0.75]), 0, np.log([0.5, 0.5]))
+    score = tally.score(1, compared=True)
+    assert score.kl == pytest.approx(0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75))
+    assert score.loss == pytest.approx(-np.log(0.25))
+
+
+def test_bundle_of_the_fixture_stores_logits(bundles):
+    assert load_bundle(bundles / "logits").manifest.logits.addr is not None
+    assert load_bundle(bundles / "plain").manifest.logits.addr is None
