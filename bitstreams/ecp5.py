@@ -29,7 +29,7 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
                          seed: int = 1, say=lambda text: None) -> dict:  # fmt: skip
     """Synthesise, place and route a component without pins, and leave ``report.json`` in the folder.
 
-    ``luts`` are TRELLIS_COMB cells, in which a carry cell counts as two. The routed clock is nextpnr's own estimate for speed grade 6; nothing
+    ``luts`` are TRELLIS_COMB cells, in which a carry cell counts as two. The routed clock is nextpnr's own for speed grade 6; nothing
     was run on a device.
 
     Args:
@@ -53,19 +53,20 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
         work = Path(scratch)
         (work / "top.v").write_text(verilog)
         say(f"synthesis of {name} (Yosys)")
-        # -nowidelut measured smaller here; without abc9 the carry chains of the trees stay as written.
         YOSYS.run(["-q", "-p", f"read_verilog top.v; synth_ecp5 -abc9 -top {name} -json top.json"], cwd=work)
         say(f"place and route of {name} (nextpnr)")
-        NEXTPNR_ECP5.run([flags, "--package", package, "--speed", SPEED, "--json", "top.json", "--out-of-context", "--freq", str(target_mhz),
-                          "--seed", str(seed), "--report", "report.json", "--timing-allow-fail", "--ignore-loops"], cwd=work)  # fmt: skip
+        arguments = [flags, "--package", package, "--speed", SPEED, "--json", "top.json", "--report", "report.json", "--seed", str(seed)]
+        NEXTPNR_ECP5.run([*arguments, "--freq", str(target_mhz), "--out-of-context", "--timing-allow-fail"], cwd=work)
         raw = json.loads((work / "report.json").read_text())
     clocks = {re.sub(r"^\$glbnet\$", "", clock): f["achieved"] for clock, f in raw["fmax"].items()}
     if not clocks:
         raise ToolError(f"expected a clock in nextpnr's report of {name}, got none")
+    digest = hashlib.sha256("\0".join([verilog, *versions.values(), device, str(seed)]).encode()).hexdigest()[:16]
     report = {
         "component": name, "device": f"LFE5U-{device.upper()}-{SPEED}", "evidence": "placed and routed out of context; not run on a device",
-        "core": asdict(config), "resources": _cells(raw), "fmax_mhz": round(min(clocks.values()), 2), "target_mhz": target_mhz, "seed": seed,
-        "tools": versions, "hash": hashlib.sha256("\0".join([verilog, *versions.values(), device, str(seed)]).encode()).hexdigest()[:16],
+        "core": asdict(config), "resources": _cells(raw),
+        "fmax_mhz": round(min(clocks.values()), 2), "target_mhz": target_mhz, "seed": seed,
+        "tools": versions, "hash": digest,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, suffix=".tmp") as file:
