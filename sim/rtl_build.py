@@ -21,7 +21,7 @@ from trilobit.errors import ToolError
 from trilobit.isa.core import CoreConfig
 from trilobit.sim.toolchain import GXX, MAKE, VERILATOR
 
-__all__ = ["cache_folder", "core_verilog", "simulator_library"]
+__all__ = ["TOP", "build_library", "cache_folder", "core_verilog", "simulator_library"]
 
 TOP = "trilobit_sim"
 VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-lint", "--prefix", "Vcore",
@@ -99,7 +99,7 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
         with _temporary_folder(library.parent) as work, _progress(what):
             log = library.with_suffix(".log")
             try:
-                _build(work, verilog, harness, defines, waves, log)
+                build_library(work, verilog, harness, defines, waves=waves, log=log)
             except ToolError as error:
                 raise ToolError(f"{error}\nThe whole log is {log}") from error
             os.replace(work / "core.so", library)
@@ -107,7 +107,20 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     return library
 
 
-def _build(work: Path, verilog: str, harness: dict[str, str], defines: list[str], waves: bool, log: Path) -> None:
+def build_library(work: Path, verilog: str, harness: dict[str, str], defines: list[str], *, waves: bool, log: Path) -> None:
+    """Compile Verilog whose top is ``TOP`` and a ``harness.cpp`` to ``work/core.so``.
+
+    Args:
+        work: an empty folder.
+        verilog: all modules.
+        harness: file name -> text; the model's class is ``Vcore``.
+        defines: of the harness, such as ``-DLANES=2``.
+        waves: with FST tracing.
+        log: keeps the last tool's output.
+
+    Raises:
+        ToolError: a tool is missing or fails.
+    """
     (work / "core.v").write_text(verilog)
     for name, text in harness.items():
         (work / name).parent.mkdir(exist_ok=True)
