@@ -7,6 +7,10 @@ from amaranth.lib import wiring
 
 __all__ = ["LINT_WAIVERS", "lint_waived", "standalone_verilog", "to_verilog"]
 
+# Yosys makes combinational processes run at time 0 by a change of this variable. SystemVerilog initialises variables before any
+# process waits, so a process whose inputs never change from their first values would leave its outputs X (seen on Icarus).
+_TRIGGER = re.compile(r"^(  reg (\\\$auto\$verilog_backend\S+ )) = 0;$", re.MULTILINE)
+
 # What Verilator's -Wall says about Yosys' way of writing Verilog rather than about the design.
 LINT_WAIVERS = {
     "WIDTHEXPAND": "operands are extended to the operator's width, as Verilog defines",
@@ -31,7 +35,12 @@ def to_verilog(component: wiring.Component, name: str) -> str:
         component: a fresh instance; a component can be elaborated once.
         name: name of the top module.
     """
-    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    return _started(verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True))
+
+
+def _started(text: str) -> str:
+    """With processes that run at time 0; see above."""
+    return _TRIGGER.sub(r"\1;\n  initial \2 = 0;", text)
 
 
 def standalone_verilog(component: wiring.Component, name: str) -> str:
@@ -41,6 +50,7 @@ def standalone_verilog(component: wiring.Component, name: str) -> str:
 
 def lint_waived(text: str) -> str:
     """Verilog of Amaranth's back end with Verilator's waivers at its top."""
+    text = _started(text)
     # A signal of no bits is written as a wire of two that nothing uses.
     text = re.sub(r"^  (wire|reg) \[-1:0\] \S+ ?;\n", "", text, flags=re.MULTILINE)
     waivers = "".join(f"/* verilator lint_off {rule} */ // {reason}\n" for rule, reason in LINT_WAIVERS.items())
