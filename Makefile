@@ -66,6 +66,14 @@ test: lint
 test-full: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
 
+bench: $(VENV)/.ready
+	$(BIN)/python bench/simulation.py -o bench/results/simulation.json
+
+# Tests fail if these pages are not what their sources say.
+docs: $(VENV)/.ready
+	$(BIN)/python -m trilobit.isa.docs
+	$(BIN)/python -m trilobit.assembler.compiler.docs
+
 pins: $(VENV)/.ready
 	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'
 

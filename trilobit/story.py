@@ -87,7 +87,8 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
         raise_fault(functional, expected)
 
     at: list[int] = []
-    with RtlSimulator(bundle.core, bundle.program, bundle.memory(), settings) as rtl:
+    rtl = RtlSimulator(bundle.core, bundle.program, bundle.memory(), settings)
+    with rtl:
 
         def compare(token: int) -> None:
             position = len(at)
