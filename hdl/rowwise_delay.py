@@ -48,7 +48,8 @@ def delay_in_memory(m: Module, name: str, tick, value, cycles: int) -> Value:
         raise ValueError(f"{name}: expected a delay of 2 to 32 clocks, got {cycles}")
     value = Value.cast(value)
     depth = 16 if cycles <= 16 else 32
-    m.submodules[name] = memory = Memory(shape=len(value), depth=depth, init=[], attrs={"ram_style": "distributed"})
+    memory: Memory = Memory(shape=len(value), depth=depth, init=[], attrs={"ram_style": "distributed"})
+    m.submodules[name] = memory
     write, read = memory.write_port(), memory.read_port()
     bits = (depth - 1).bit_length()
     m.d.comb += [

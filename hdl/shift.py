@@ -62,7 +62,8 @@ def normalise_left(m: Module, x, steps: tuple[int, ...], keep: int, name: str) -
         The top ``keep`` bits of the result, and one bit a step (the first step highest) that says whether it shifted. With
         steps 16, 8, 4, 2, 1 that is the number of leading zeros of a 32-bit number (31 for zero).
     """
-    x, taken = Value.cast(x), []
+    x = Value.cast(x)
+    taken: list[Value] = []
     for step in steps:
         zero = Signal(name=f"{name}_zero{step}")
         moved = Signal(len(x), name=f"{name}_by{step}")

@@ -1,8 +1,9 @@
 """The parameters of a core: named presets, validated once, and the geometry that follows from them."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import get_type_hints
 
 import yaml
 
@@ -106,7 +107,7 @@ def load_core(name: str) -> CoreConfig:
         raise ConfigError(f"core {name!r}: not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"core {name!r}: expected a mapping of parameters, got {type(data).__name__}")
-    known = {f.name: f.type for f in fields(CoreConfig)}
+    known = get_type_hints(CoreConfig)
     if unknown := set(data) - set(known):
         raise ConfigError(f"core {name!r}: unknown parameter {sorted(unknown)[0]!r}; known are {', '.join(known)}")
     data.setdefault("name", Path(name).stem)

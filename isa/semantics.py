@@ -8,6 +8,7 @@ Two widths matter: a *narrow* result saturates to 16 bits, a *wide* one to 32. `
 rounding half up (exact to the left for negative n), ``satN`` saturates to N bits.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -174,7 +175,7 @@ def muli(b, *, imm, sha=0, shb=0, sho=0, wide=0):
 
 
 # Mnemonic -> function of the source vectors in the order va, vb, vc (those that the instruction reads) and its options.
-ROWWISE = {
+ROWWISE: dict[str, Callable[..., VectorResult]] = {
     "add": add, "sub": sub, "mul": mul, "div": div, "exp": exp, "sig": sig, "silu": silu, "onem": onem, "lerp": lerp,
     "max": maximum, "mov": mov, "addi": addi, "muli": muli,
 }  # fmt: skip

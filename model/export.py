@@ -78,7 +78,7 @@ def build_graph(module: nn.Module, verify: bool = True) -> tuple[Graph, dict[str
     """
     mapper = Mapper(trace(module), strict=True)
     mapper.run()
-    if not isinstance(mapper.output, Vector) or len(mapper.embeddings) == 0:
+    if not isinstance(mapper.output, Vector) or mapper.output.length is None or len(mapper.embeddings) == 0:
         raise ModelError("export: expected a module that embeds input_ids [B, T] and returns logits [B, T, V] alone")
     rows = {mapper.tensors[name].shape[0] for name in mapper.embeddings}
     if rows != {mapper.output.length}:

@@ -274,8 +274,8 @@ class Mapper:
             case RMSNorm():
                 (x,) = args
                 self._expect_length(x, module.size)
-                weight = self._gain(f"{path}.weight", module)
-                return self._emit("rmsnorm", [x], x.length, weight=weight, eps=module.eps)
+                gain = self._gain(f"{path}.weight", module)
+                return self._emit("rmsnorm", [x], x.length, weight=gain, eps=module.eps)
             case LinearRecurrence():
                 x, f, state = [*args, *kwargs.values(), None][:3]
                 if state is not None:

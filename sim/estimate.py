@@ -7,6 +7,7 @@ It is an estimate: :mod:`trilobit.sim.rtl` measures, and docs/performance.md com
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from trilobit.isa.core import CoreConfig
 from trilobit.sim.geometry import Geometry, roofline_share
@@ -40,7 +41,7 @@ class Estimate:
     stream_beats: int
     vector_beats: int
     exposed: int
-    units: dict[str, dict[str, int]]
+    units: dict[str, dict[str, Any]]
 
     @property
     def cycles_per_token(self) -> int:

@@ -97,6 +97,7 @@ def estimate_power(core: str, used: Resources, *, clock_mhz: float, bytes_per_se
     toggle = f"{logic['toggle_pj']['source']}; activity {activity_source}"
     bits = bytes_per_second * 8
     low_bit, high_bit = dram["pj_per_bit"]["value"]
+    low_static, high_static = logic["static_mw"]["value"]
     return PowerEstimate([
         dynamic(f"{used.registers} registers", (used.registers, used.registers), toggle),
         dynamic(f"{used.luts} LUT4", scaled(used.luts, "lut_per_register"), f"{toggle}; {assumed['lut_per_register']['source']}"),
@@ -104,5 +105,5 @@ def estimate_power(core: str, used: Resources, *, clock_mhz: float, bytes_per_se
         dynamic(f"{used.brams} block RAMs", scaled(used.brams, "bram_registers"), assumed["bram_registers"]["source"]),
         Term(f"{dram['text']}, {bytes_per_second / 1e6:.0f} MB/s", bits * low_bit * 1e-9, bits * high_bit * 1e-9,
              dram["pj_per_bit"]["source"]),
-        Term(f"static, {logic['text']}", *logic["static_mw"]["value"], logic["static_mw"]["source"]),
+        Term(f"static, {logic['text']}", low_static, high_static, logic["static_mw"]["source"]),
     ])  # fmt: skip

@@ -95,7 +95,11 @@ class Compiled:
             "window_bytes": self.program.window_size,
             "image_bytes": self.program.write_start,
             "weights_per_token": self.weights(),
-            "spills": sum(line.instr.op == "sv" and line.instr.place.region == "scratch" for line in self.lines if line.instr),
+            "spills": sum(
+                line.instr.op == "sv" and line.instr.place is not None and line.instr.place.region == "scratch"
+                for line in self.lines
+                if line.instr
+            ),
             "saturation_run": run,
             "tensors": tensors,
         }

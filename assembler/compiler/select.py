@@ -145,15 +145,12 @@ class _Selection:
         orders = [(a, b), (b, a)] if commutes else [(a, b)]
         fitting = [(va, vb) for va, vb in orders if magnitude_bits(vb) + va.point - vb.point <= 31]
         wanted = min(value.point, max(a.point, b.point))
-        if not fitting or max(va.point for va, _ in fitting) < wanted:
+        best = max((va.point for va, _ in fitting), default=None)
+        if best is None or best < wanted:
             point = min(wanted, fit(a.range, 32, 1), fit(b.range, 32, 1))
-            if fitting and max(va.point for va, _ in fitting) >= point:
-                point = None
-        else:
-            point = None
-        if point is not None:
-            a = self._moved(a, point)
-            fitting = [(a, b)]
+            if best is None or best < point:
+                a = self._moved(a, point)
+                fitting = [(a, b)]
         va, vb = max(fitting, key=lambda order: order[0].point)
         value.point = min(value.point, va.point)
         self._rowwise(op, value, {"va": va, "vb": vb}, shb=vb.point - va.point, sho=va.point - value.point)

@@ -70,10 +70,10 @@ def _print_check(found: Check, as_json: bool) -> None:
         unmapped = [{"operation": o.operation, "module": o.module, "reason": o.reason} for o in found.unmapped]
         print_json({"ok": found.ok, "mapped": counts, "unmapped": unmapped})
     else:
-        for operation, count in sorted(counts.items()):
-            click.echo(f"mapped    {operation:<14} {count}")
-        for o in found.unmapped:
-            click.echo(f"UNMAPPED  {o.operation:<14} in {o.module or 'the model'}: {o.reason}")
+        for name, count in sorted(counts.items()):
+            click.echo(f"mapped    {name:<14} {count}")
+        for missing in found.unmapped:
+            click.echo(f"UNMAPPED  {missing.operation:<14} in {missing.module or 'the model'}: {missing.reason}")
     if not found.ok:
         raise CompileError(f"{len(found.unmapped)} of {len(found.unmapped) + len(found.mapped)} operations can't be mapped")
 

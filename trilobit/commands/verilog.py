@@ -23,7 +23,7 @@ def command(core_name: str | None, board_name: str | None, output: Path, as_json
         raise ConfigError(f"expected either --core or --board, got {'neither' if core_name is None else 'both'}")
     if core_name is not None:
         _write_core(core_name, output, as_json)
-    else:
+    elif board_name is not None:
         _write_board(board_name, output, as_json)
 
 
