@@ -25,8 +25,8 @@ def crc_step(crc, byte):
 class FrameReceiver(wiring.Component):
     """Collects a request and offers it when all of it has come; a broken one is offered as well, with the cause.
 
-    Bytes in front of a mark are skipped. A length beyond the buffer, a CRC that does not fit, or a pause of ``timeout`` clocks within a frame makes
-    it a broken one. While a request is offered, no further byte is taken.
+    Bytes in front of a mark are skipped. A length beyond the buffer, a CRC that does not fit, or a pause of ``timeout`` clocks within a
+    frame makes it a broken one. While a request is offered, no further byte is taken.
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ class HostLink(wiring.Component):
     """Takes requests one at a time, checks each before anything is done, and answers it.
 
     A request whose frame is broken is refused and nothing is done. A request with the sequence number of the one before is not done
-    again: its reply is sent again (``identify`` is always done, so a host begins with it). Memory and program are handled a beat and a word at a
-    time as bytes come out of the buffer, two clocks a byte. Anything that would disturb a running program is refused as busy.
+    again: its reply is sent again (``identify`` is always done, so a host begins with it). Memory and program are handled a beat and a word
+    at a time as bytes come out of the buffer, two clocks a byte. Anything that would disturb a running program is refused as busy.
 
     Parameters
     ----------

@@ -14,11 +14,12 @@ __all__ = ["MemoryShare"]
 class MemoryShare(wiring.Component):
     """Two initiators on one memory; requests and answers pass in the same cycle.
 
-    The host goes first: its link is slow, so that the core hardly notices. Reads and writes are independent of each other; one write at a time
-    has the port, from its request to its response.
+    The host goes first: its link is slow, so that the core hardly notices. Reads and writes are independent of each other; one write at a
+    time has the port, from its request to its response.
 
     ``core_flush`` takes a core that is being reset off the memory without leaving half a request there: no request of its is taken any
-    more, what it had read comes and is lost, and a write that it had begun goes on with no byte strobed. It must stay high until ``core_busy`` is low.
+    more, what it had read comes and is lost, and a write that it had begun goes on with no byte strobed. It must stay high until
+    ``core_busy`` is low.
 
     Members
     -------

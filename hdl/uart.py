@@ -15,9 +15,9 @@ def _check(divisor: int) -> None:
 class UartReceiver(wiring.Component):
     """Bytes from a serial line.
 
-    A byte is offered 9.5 bits (and two clocks of the synchroniser) after its start bit began, until it is taken. The line can't wait: a byte
-    that ends while the one before it is still offered is dropped (``overrun``). A byte without a stop bit is dropped (``error``), and
-    nothing is received until the line is high again.
+    A byte is offered 9.5 bits and three clocks after its start bit began, until it is taken. The line can't wait: a byte that ends while
+    the one before it is still offered is dropped (``overrun``). A byte without a stop bit is dropped (``error``), and nothing is
+    received until the line is high again.
 
     Parameters
     ----------

@@ -48,7 +48,8 @@ def board_files(name: str) -> BoardFiles:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("amaranth", "amaranth_boards"):
             raise
-        raise ToolError(f'expected {error.name} to write a board top, found none; install it with pip install "trilobit[rtl,boards]"') from error
+        advice = 'install it with pip install "trilobit[rtl,boards]"'
+        raise ToolError(f"expected {error.name} to write a board top, found none; {advice}") from error
     from trilobit.hdl.verilog import lint_waived
 
     top = f"trilobit_{name}"

@@ -1,13 +1,13 @@
 """The ULX3S with an ECP5-85F: 25 MHz oscillator, 16-bit SDRAM, FT231X serial port, eight lamps.
 
 Clocks: a PLL makes 60 MHz for everything and a copy a quarter of a period later for the SDRAM's clock pin. Outputs to the SDRAM leave from
-registers in the pins and are sampled there at 90 degrees; read data, valid from about 90 degrees plus 6 ns on, are taken by registers in the
-pins at the next 360 degrees. So the registers cost one clock between a command and its data (``IO_LATENCY``).
+registers in the pins and are sampled there at 90 degrees; read data, valid from about 90 degrees plus 6 ns on, are taken by registers in
+the pins at the next 360 degrees. So the registers cost one clock between a command and its data (``IO_LATENCY``).
 The memory gives two bytes a clock at most, half of what the core takes: this controller shares the core's clock.
 """
 
 from amaranth.build import Platform
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Instance, Module, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import cdc, io, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -107,8 +107,8 @@ class Ulx3sTop(wiring.Component):
         m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
         heartbeat = Signal(HEARTBEAT_BIT + 1)
         m.d.sync += heartbeat.eq(heartbeat + 1)
-        lamps = Cat(system.running, system.waiting, system.halted, system.fault, system.memory_ready, ~system.tx, Const(0, 1), heartbeat[-1])
-        for k, lamp in enumerate(lamps):
+        states = (system.running, system.waiting, system.halted, system.fault, system.memory_ready, ~system.rx | ~system.tx)
+        for k, lamp in enumerate((*states, Const(0, 1), heartbeat[-1])):
             m.submodules[f"led{k}"] = led = io.Buffer("o", platform.request("led", k, dir="-"))
             m.d.comb += led.o.eq(lamp)
 

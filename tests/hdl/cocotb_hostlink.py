@@ -8,8 +8,7 @@ from link_driver import LinkDriver
 from memory_model import Memory
 from support import cycle, random_numbers, start, step
 
-from trilobit.hdl.link import (MAX_DATA, MAX_PAYLOAD, PROTOCOL_VERSION, REGISTERS, REQUEST_MARK, Cause, Operation, crc16,
-                               request_frame)  # fmt: skip
+from trilobit.hdl.link import MAX_DATA, MAX_PAYLOAD, PROTOCOL_VERSION, REGISTERS, REQUEST_MARK, Cause, Operation, crc16, request_frame
 from trilobit.isa.core import load_core
 from trilobit.isa.spec import ISA
 
@@ -236,7 +235,7 @@ async def broken_frames(dut):
 @cocotb.test()
 async def noise_and_pauses(dut):
     """Bytes outside of a frame are skipped; a frame that stops in the middle is given up after the timeout, not before."""
-    link, memory, _ = await boot(dut)
+    link, _, _ = await boot(dut)
     await link.send(bytes(b for b in range(256) if b != REQUEST_MARK))
     frame = request_frame(5, Operation.READ_REGISTER, 0)
     for k, byte in enumerate(frame):

@@ -1,7 +1,9 @@
 """The host's side of the link, as coroutines: over the byte streams of a HostLink, or over the bits of a UART."""
 
 import cocotb
-from support import cycle, get, put, step
+from cocotb.queue import Queue
+from cocotb.triggers import FallingEdge, Timer, with_timeout
+from support import PERIOD_NS, get, put
 
 from trilobit.hdl.link import REGISTERS, Cause, Operation, request_frame, split_reply
 
@@ -72,33 +74,26 @@ class UartDriver(LinkDriver):
 
     def __init__(self, dut, divisor: int):
         super().__init__(dut)
-        self.divisor, self.received = divisor, []
+        self.bit_ns, self.received = divisor * PERIOD_NS, Queue()
         self.task = cocotb.start_soon(self._listen())
 
     async def send(self, data: bytes) -> None:
         for byte in data:
             for bit in [0, *(byte >> k & 1 for k in range(8)), 1]:
                 self.dut.rx.value = bit
-                await step(self.dut, self.divisor)
+                await Timer(self.bit_ns, "ns")
 
     async def _listen(self):
         while True:
-            await cycle(self.dut)
-            if self.dut.tx.value == 1:
-                await step(self.dut)
-                continue
-            await step(self.dut, self.divisor // 2)
+            await FallingEdge(self.dut.tx)
+            await Timer(self.bit_ns // 2, "ns")
             byte = 0
             for k in range(8):
-                await step(self.dut, self.divisor)
+                await Timer(self.bit_ns, "ns")
                 byte |= int(self.dut.tx.value) << k
-            await step(self.dut, self.divisor)
+            await Timer(self.bit_ns, "ns")
             assert self.dut.tx.value == 1, "no stop bit"
-            self.received.append(byte)
+            await self.received.put(byte)
 
-    async def receive(self, limit: int = 100_000) -> int:
-        for _ in range(limit // self.divisor):
-            if self.received:
-                return self.received.pop(0)
-            await step(self.dut, self.divisor)
-        raise AssertionError("no byte from the link")
+    async def receive(self) -> int:
+        return await with_timeout(self.received.get(), 10_000 * self.bit_ns, "ns")

@@ -3,7 +3,7 @@
 import os
 
 import cocotb
-from support import cycle, step
+from cocotb.triggers import FallingEdge
 
 from trilobit.hdl.sdram_chip import SdramChip, SdramClocks
 
@@ -31,7 +31,7 @@ class SdramModel:
         self.last: dict[str, int] = dict.fromkeys((*NAMES.values(), "ready"), LONG_AGO)
         self.activated = [LONG_AGO] * chip.banks
         self.answers: dict[int, int] = {}
-        self.masks: dict[int, int] = {}
+        self.unmasked: set[int] = set()
         self.initialised, self.now, self.longest_pause = False, 0, 0
         self.task = cocotb.start_soon(self._run())
 
@@ -45,29 +45,33 @@ class SdramModel:
         return ((self.rows[bank] * self.chip.banks + bank) << self.chip.column_bits) | column
 
     async def _run(self):
-        dq = getattr(self.dut, self.prefix + "dq_i")
+        # Pins are registers, so the middle of the cycle is as good as its end, and costs the simulation one callback a cycle.
+        dq, cs, dqm = (getattr(self.dut, self.prefix + name) for name in ("dq_i", "cs", "dqm"))
+        driven = False
         while True:
-            value = self.answers.pop(self.now - self.io_latency, None)
-            masked = self.masks.pop(self.now - self.io_latency, 0)
-            noise = 0xDEAD if self.rng is None else int(self.rng.integers(0, 1 << 16))
-            if value is None or masked:
-                value = noise
-            else:
+            await FallingEdge(self.dut.clk)
+            due = self.now - self.io_latency
+            if due in self.answers:
                 assert not self._pin("dq_oe"), f"cycle {self.now}: both sides drive the bus"
-            dq.value = value
-            await cycle(self.dut)
-            self._sample()
-            await step(self.dut)
+                dq.value, driven = self.answers.pop(due), True
+            elif driven or self.rng is not None:
+                dq.value, driven = 0xDEAD if self.rng is None else int(self.rng.integers(0, 1 << 16)), False
+            if cs.value == 1:
+                self._command()
+            if self.now in self.unmasked:  # DQM takes two clocks to act on reads
+                self.unmasked.remove(self.now)
+                assert int(dqm.value) == 0, f"cycle {self.now}: a read is masked"
             self.now += 1
 
-    def _sample(self):
+    def _behind(self) -> int:
+        """Refreshes that should have been by now and have not."""
+        return (self.now - self.last["ready"]) // self.t.refi - self.counts["refresh"] if self.initialised else 0
+
+    def _command(self):
         assert self._pin("clk_en") == 1
-        self.masks[self.now + 2] = self._pin("dqm")
-        if self.initialised:
-            behind = (self.now - self.last["ready"]) // self.t.refi - self.counts["refresh"]
-            assert behind <= POSTPONED, f"cycle {self.now}: {behind} refreshes behind"
+        assert self._behind() <= POSTPONED, f"cycle {self.now}: {self._behind()} refreshes behind"
         code = self._pin("ras") << 2 | self._pin("cas") << 1 | self._pin("we")
-        if not self._pin("cs") or code == 0:
+        if code == 0:
             return
         name = NAMES[code]
         getattr(self, f"_{name}")(self._pin("ba"), self._pin("a"))
@@ -125,6 +129,7 @@ class SdramModel:
 
     def _read(self, bank, a):
         address = self._column("read", bank, a)
+        self.unmasked.add(self.now + self.cas_latency - 2)
         if address in self.words:
             self.answers[self.now + self.cas_latency] = self.words[address]
 

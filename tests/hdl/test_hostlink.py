@@ -16,7 +16,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "host-link.m
 @pytest.mark.parametrize(("preset", "simulators"), [("tiny", ("verilator", "icarus")), ("axi512", ("verilator",))])
 def test_hostlink_does_or_refuses(preset, simulators, seed):
     link = HostLink(load_core(preset), memory_size=SIZE, timeout=TIMEOUT)
-    run_cocotb(link, "hostlink", "cocotb_hostlink", env={"PRESET": preset, "SIZE": SIZE, "TIMEOUT": TIMEOUT}, simulators=simulators, seed=seed)
+    env = {"PRESET": preset, "SIZE": SIZE, "TIMEOUT": TIMEOUT}
+    run_cocotb(link, "hostlink", "cocotb_hostlink", env=env, simulators=simulators, seed=seed)
 
 
 def test_the_crc_is_the_documented_one():
