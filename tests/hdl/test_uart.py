@@ -11,4 +11,3 @@ from trilobit.hdl.uart import UartReceiver, UartTransmitter
 def test_uart_keeps_bytes_and_bit_times(side, unit, divisor, seed):
     simulators = ("verilator", "icarus") if divisor == 60 else ("icarus",)
     run_cocotb(unit(divisor), f"uart_{side}", "cocotb_uart", env={"DIVISOR": divisor, "SIDE": side}, simulators=simulators, seed=seed)
-
