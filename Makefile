@@ -67,7 +67,7 @@ test-full: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 bench: $(VENV)/.ready
-	$(BIN)/python bench/simulation.py -o bench/results/simulation.json
+	$(BIN)/python bench/rtl_speed.py
 
 # Tests fail if these pages are not what their sources say.
 docs: $(VENV)/.ready

@@ -1,6 +1,6 @@
 """The accelerator core: four units around eight vector registers, a weight stream, and a program counter."""
 
-from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, ResetSignal, signed
+from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect
@@ -13,7 +13,9 @@ from trilobit.hdl.matmul import TernaryMatmul
 from trilobit.hdl.memarb import ReadArbiter
 from trilobit.hdl.pc import UNITS, ProgramCounter
 from trilobit.hdl.regfile import RegisterFile
+from trilobit.hdl.rmsnorm import CLOCKS as RMSNORM_CLOCKS
 from trilobit.hdl.rmsnorm import RMSNorm
+from trilobit.hdl.rowwise import CLOCKS as ROWWISE_CLOCKS
 from trilobit.hdl.rowwise import RowWise
 from trilobit.hdl.stream import StreamFetch
 from trilobit.isa.core import CoreConfig
@@ -22,7 +24,7 @@ from trilobit.isa.spec import ISA
 __all__ = ["Core"]
 
 QUEUE_DEPTH = 64
-GATED = ("ldst", "rmsnorm", "rowwise")
+GATED = ("ldst", *RMSNORM_CLOCKS, *ROWWISE_CLOCKS, "control", "counts", "settle")
 
 
 class Core(wiring.Component):
@@ -33,8 +35,11 @@ class Core(wiring.Component):
     Parameters
     ----------
     config: core parameters.
-    gated_clocks: give the units of ``GATED`` clocks of their own (``clk_<unit>`` inputs), to be ticked with ``clk`` in cycles in which
-        ``en_<unit>`` was high before the edge. Ticking them always is the same machine; a simulator saves their evaluation.
+    gated_clocks: for a simulator, which saves the evaluation of what can't change. The parts of ``GATED`` have clocks of their own
+        (``clk_<part>`` inputs), to be ticked with ``clk`` in cycles in which ``en_<part>`` was high before the edge; ticking them always is
+        the same machine. ``clk_settle`` is different: after each edge it is ticked, alone, as long as ``en_settle`` is high. It copies
+        what passes from the parts that work in every cycle (product, stream, activation buffers) to the others, only when it has
+        changed, so that the logic behind isn't evaluated again in every cycle; the copies are no registers of the machine.
 
     Members
     -------
@@ -65,40 +70,71 @@ class Core(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
+        crossings = []
+
+        def settled(value, when=None):
+            """A value of the parts that work in every cycle, for the others; it counts only ``when``."""
+            if not self.gated_clocks:
+                return value
+            value = Value.cast(value)
+            copy = Signal(value.shape(), name=f"settled{len(crossings)}", reset_less=True)
+            m.d.settle += copy.eq(value)
+            crossings.append((value ^ copy).any() if when is None else when & (value ^ copy).any())
+            return copy
+
+        def clocked(domain, part):
+            """A part in one of the clock domains of its own."""
+            return DomainRenamer(domain)(part) if self.gated_clocks else part
+
+        if self.gated_clocks:
+            for name in GATED:
+                m.domains += (clock := ClockDomain(name, reset_less=name == "settle"))
+                m.d.comb += clock.clk.eq(getattr(self, f"clk_{name}"))
+                if name != "settle":
+                    m.d.comb += clock.rst.eq(ResetSignal("sync"))
         units = {
-            "ldst": LoadStore(config), "rmsnorm": RMSNorm(config), "tmatmul": TernaryMatmul(config), "rowwise": RowWise(config),
+            "ldst": LoadStore(config), "rmsnorm": RMSNorm(config, gated_clocks=self.gated_clocks), "tmatmul": TernaryMatmul(config),
+            "rowwise": RowWise(config, gated_clocks=self.gated_clocks),
         }  # fmt: skip
         for name, unit in units.items():
-            if self.gated_clocks and name in GATED:
-                clock = ClockDomain(name)
-                m.domains += clock
-                m.d.comb += [clock.clk.eq(getattr(self, f"clk_{name}")), clock.rst.eq(ResetSignal("sync"))]
-                m.d.comb += getattr(self, f"en_{name}").eq(unit.active | unit.cmd.valid)
-                m.submodules[name] = DomainRenamer(name)(unit)
-            else:
-                m.submodules[name] = unit
+            m.submodules[name] = clocked(name, unit) if name in ("ldst", "rmsnorm") else unit
         ldst, rmsnorm, matmul, rowwise = units.values()
-        m.submodules.regfile = regfile = RegisterFile(config, reads=6, writes=4)
+        regfile = RegisterFile(config, reads=6, writes=4)
+        pc = ProgramCounter(config)
+        prompts = SyncFIFO(width=24, depth=QUEUE_DEPTH)
+        outputs = SyncFIFO(width=24, depth=QUEUE_DEPTH)
+        queues = Cat(prompts.w_en, prompts.r_en, outputs.w_en, outputs.r_rdy).any()
+        for name, part in {"regfile": regfile, "pc": pc, "prompts": prompts, "outputs": outputs}.items():
+            m.submodules[name] = clocked("control", part)
         m.submodules.actbuf = actbuf = ActivationBuffers(config)
         m.submodules.stream = stream = StreamFetch(config)
         m.submodules.arbiter = arbiter = ReadArbiter(beat_bytes=config.beat_bytes)
-        m.submodules.pc = pc = ProgramCounter(config)
-        m.submodules.prompts = prompts = SyncFIFO(width=24, depth=QUEUE_DEPTH)
-        m.submodules.outputs = outputs = SyncFIFO(width=24, depth=QUEUE_DEPTH)
 
         # ---- registers and buffers ---------------------------------------------------------------------------------------
         for port, user in enumerate((ldst.read, rmsnorm.a, rmsnorm.b, rowwise.a, rowwise.b, rowwise.c)):
             connect(m, user, regfile.read[port])
-        for port, user in enumerate((ldst.write, rmsnorm.write, matmul.write, rowwise.write)):
+        for port, user in ((0, ldst.write), (1, rmsnorm.write), (3, rowwise.write)):
             connect(m, user, regfile.write[port])
-        connect(m, rmsnorm.act, actbuf.write)
+        products = regfile.write[2]
+        m.d.comb += [products.en.eq(settled(matmul.write.en)), matmul.write.ok.eq(products.ok)]
+        m.d.comb += [getattr(products, k).eq(settled(getattr(matmul.write, k))) for k in ("chk_reg", "chk_addr")]
+        m.d.comb += [getattr(products, k).eq(settled(getattr(matmul.write, k), matmul.write.en)) for k in ("reg", "addr", "mask", "data")]
+        for k in ("buf", "start", "scale", "length", "en", "addr", "data"):
+            m.d.comb += getattr(actbuf.write, k).eq(getattr(rmsnorm.act, k))
         connect(m, matmul.act, actbuf.read)
-        connect(m, stream.gain, rmsnorm.gain)
+        gain = stream.gain
+        m.d.comb += [
+            rmsnorm.act.ok.eq(settled(actbuf.write.ok)),
+            rmsnorm.gain.segment_valid.eq(settled(gain.segment_valid)), gain.segment_ready.eq(rmsnorm.gain.segment_ready),
+            rmsnorm.gain.length.eq(settled(gain.length, gain.segment_valid)),
+            rmsnorm.gain.valid.eq(settled(gain.valid)), gain.ready.eq(rmsnorm.gain.ready),
+            rmsnorm.gain.data.eq(settled(gain.data, gain.valid)),
+        ]  # fmt: skip
         m.d.comb += [
             regfile.claim.eq(pc.claim), regfile.claim_reads.eq(pc.claim_reads), regfile.claim_writes.eq(pc.claim_writes),
             regfile.claim_words.eq(pc.claim_words), pc.read_busy.eq(regfile.read_busy), pc.write_busy.eq(regfile.write_busy),
             actbuf.claim_write.eq(pc.claim_act_write), actbuf.claim_read.eq(pc.claim_act_read), actbuf.claim_buf.eq(pc.claim_act),
-            pc.act_write_busy.eq(actbuf.write_busy), pc.act_read_busy.eq(actbuf.read_busy),
+            pc.act_write_busy.eq(settled(actbuf.write_busy)), pc.act_read_busy.eq(settled(actbuf.read_busy)),
             regfile.debug.eq(~self.running), regfile.debug_reg.eq(self.dbg_reg), regfile.debug_addr.eq(self.dbg_addr),
             self.dbg_data.eq(regfile.debug_data),
         ]  # fmt: skip
@@ -106,7 +142,8 @@ class Core(wiring.Component):
         # ---- stream ------------------------------------------------------------------------------------------------------
         m.d.comb += [
             stream.push_valid.eq(pc.push_valid), stream.push_addr.eq(pc.push_addr), stream.push_beats.eq(pc.push_beats),
-            pc.push_ready.eq(stream.push_ready), stream.flush.eq(pc.flush), pc.stream_idle.eq(stream.idle & ~arbiter.busy),
+            pc.push_ready.eq(settled(stream.push_ready)), stream.flush.eq(pc.flush),
+            pc.stream_idle.eq(settled(stream.idle & ~arbiter.busy)),
             matmul.weight_valid.eq(stream.weight_valid), stream.weight_ready.eq(matmul.weight_ready),
             matmul.weight_data.eq(stream.weight_data), matmul.header_valid.eq(stream.header_valid),
             stream.header_ready.eq(matmul.header_ready), matmul.header.eq(stream.header),
@@ -117,16 +154,18 @@ class Core(wiring.Component):
         m.d.comb += [
             arbiter.stream_valid.eq(stream.req_valid), stream.req_ready.eq(arbiter.stream_ready),
             arbiter.stream_addr.eq(stream.req_addr), arbiter.stream_len.eq(stream.req_len),
-            arbiter.ldst_valid.eq(ldst.rd_valid), ldst.rd_ready.eq(arbiter.ldst_ready),
+            arbiter.ldst_valid.eq(ldst.rd_valid), ldst.rd_ready.eq(settled(arbiter.ldst_ready)),
             arbiter.ldst_addr.eq(ldst.rd_addr), arbiter.ldst_len.eq(ldst.rd_len),
             mem.rd_valid.eq(arbiter.rd_valid), arbiter.rd_ready.eq(mem.rd_ready),
             mem.rd_addr.eq(arbiter.rd_addr), mem.rd_len.eq(arbiter.rd_len),
             arbiter.rdata_valid.eq(mem.rdata_valid), arbiter.rdata_error_in.eq(mem.rdata_error),
             stream.rdata_valid.eq(arbiter.stream_rdata_valid), stream.rdata.eq(mem.rdata),
-            ldst.rdata_valid.eq(arbiter.ldst_rdata_valid), ldst.rdata.eq(mem.rdata),
-            mem.wr_valid.eq(ldst.wr_valid), ldst.wr_ready.eq(mem.wr_ready), mem.wr_addr.eq(ldst.wr_addr), mem.wr_len.eq(ldst.wr_len),
-            mem.wdata_valid.eq(ldst.wdata_valid), ldst.wdata_ready.eq(mem.wdata_ready), mem.wdata.eq(ldst.wdata),
-            mem.wdata_strobe.eq(ldst.wdata_strobe), ldst.wresp_valid.eq(mem.wresp_valid),
+            ldst.rdata_valid.eq(settled(arbiter.ldst_rdata_valid)),
+            ldst.rdata.eq(settled(mem.rdata, arbiter.ldst_rdata_valid)),
+            mem.wr_valid.eq(ldst.wr_valid), ldst.wr_ready.eq(settled(mem.wr_ready)),
+            mem.wr_addr.eq(ldst.wr_addr), mem.wr_len.eq(ldst.wr_len),
+            mem.wdata_valid.eq(ldst.wdata_valid), ldst.wdata_ready.eq(settled(mem.wdata_ready)), mem.wdata.eq(ldst.wdata),
+            mem.wdata_strobe.eq(ldst.wdata_strobe), ldst.wresp_valid.eq(settled(mem.wresp_valid)),
             ldst.token.eq(pc.token), ldst.window_size.eq(self.window_size), ldst.stop.eq(self.fault != 0),
         ]  # fmt: skip
 
@@ -146,12 +185,15 @@ class Core(wiring.Component):
         for name in ("running", "halted", "waiting", "fault", "fault_pc", "issue_valid", "issue_pc"):
             m.d.comb += getattr(self, name).eq(getattr(pc, name))
         for k, name in enumerate(UNITS):
-            connect(m, pc.cmd[k], units[name].cmd)
+            cmd, retire = units[name].cmd, units[name].retire
+            always = name == "tmatmul"
             m.d.comb += [
-                pc.retired[k].eq(units[name].retire.valid),
-                self.retire_valid[k].eq(units[name].retire.valid),
-                self.retire_pc.word_select(k, 16).eq(units[name].retire.pc),
-            ]
+                cmd.valid.eq(pc.cmd[k].valid), cmd.word.eq(pc.cmd[k].word), cmd.pc.eq(pc.cmd[k].pc),
+                pc.cmd[k].ready.eq(settled(cmd.ready) if always else cmd.ready),
+                pc.retired[k].eq(settled(retire.valid) if always else retire.valid),
+                self.retire_valid[k].eq(pc.retired[k]),
+                self.retire_pc.word_select(k, 16).eq(settled(retire.pc, retire.valid) if always else retire.pc),
+            ]  # fmt: skip
         m.d.comb += [
             self.retire_valid[4].eq(pc.issue_control), self.retire_pc.word_select(4, 16).eq(pc.issue_pc),
             prompts.w_en.eq(self.prompt_valid), prompts.w_data.eq(self.prompt_token), self.prompt_ready.eq(prompts.w_rdy),
@@ -165,35 +207,38 @@ class Core(wiring.Component):
 
         # ---- faults ------------------------------------------------------------------------------------------------------
         # A bad header counts when an instruction waits for that segment: its pc is then known, as in the functional simulator.
-        product_waits = matmul.header_ready & ~stream.header_valid
-        norm_waits = rmsnorm.gain.segment_ready & ~stream.gain.segment_valid
-        norm_lacks = rmsnorm.gain.ready & ~stream.gain.valid
+        product_waits = settled(matmul.header_ready & ~stream.header_valid)
+        bad_header = settled(stream.fault)
+        norm_waits = rmsnorm.gain.segment_ready & ~rmsnorm.gain.segment_valid
+        norm_lacks = rmsnorm.gain.ready & ~rmsnorm.gain.valid
+        product_lacks = settled(matmul.wait_weights)
         ldst_pc, norm_pc, product_pc = (pc.unit_pc[UNITS.index(u)] for u in ("ldst", "rmsnorm", "tmatmul"))
-        bad_product = matmul.fault | (stream.fault & product_waits)
-        bad_norm = rmsnorm.fault | (stream.fault & norm_waits)
+        bad_product = settled(matmul.fault) | (bad_header & product_waits)
+        bad_norm = rmsnorm.fault | (bad_header & norm_waits)
+        bad_memory = settled(arbiter.rdata_error | (mem.wresp_valid & mem.wresp_error))
         with m.If(bad_norm | bad_product):
             m.d.comb += [pc.unit_fault.eq(Fault.SEGMENT), pc.unit_fault_pc.eq(Mux(bad_norm, norm_pc, product_pc))]
         with m.Elif(ldst.fault):
             m.d.comb += [pc.unit_fault.eq(Fault.ADDRESS), pc.unit_fault_pc.eq(ldst_pc)]
-        with m.Elif(arbiter.rdata_error | (mem.wresp_valid & mem.wresp_error)):
+        with m.Elif(bad_memory):
             m.d.comb += [pc.unit_fault.eq(Fault.MEMORY), pc.unit_fault_pc.eq(pc.issue_pc)]
         m.d.comb += [
-            pc.alive.eq(Cat(u.retire.valid for u in units.values()).any() | mem.rdata_valid | mem.wresp_valid | matmul.beat),
+            pc.alive.eq(pc.retired.any() | settled(mem.rdata_valid | mem.wresp_valid | matmul.beat)),
             # Somebody waits for a segment, or for the rest of one, and (says the watchdog) nothing moves any more.
-            pc.starved.eq(product_waits | norm_waits | matmul.wait_weights | norm_lacks),
+            pc.starved.eq(product_waits | norm_waits | product_lacks | norm_lacks),
             pc.starved_pc.eq(Mux(norm_waits | norm_lacks, norm_pc, product_pc)),
         ]  # fmt: skip
 
         # ---- counters ----------------------------------------------------------------------------------------------------
-        saturated = sum(u.saturated for u in units.values())
-        m.submodules.counters = counters = Counters(saturated_bits=len(saturated))
+        saturated = settled(matmul.saturated) + ldst.saturated + rmsnorm.saturated + rowwise.saturated
+        counters = Counters(saturated_bits=len(saturated))
         events = {
             "cycles": 1, "issued": pc.issue_valid, **{f"stall_{cause}": pc.stall[k] for k, cause in enumerate(STALLS)},
-            **{f"busy_{name}": unit.active for name, unit in units.items()},
-            "matmul_beats": matmul.beat, "matmul_wait_weights": matmul.wait_weights,
-            "matmul_wait_activations": matmul.wait_act, "matmul_wait_output": matmul.wait_output,
-            "stream_read_beats": arbiter.stream_rdata_valid, "ldst_read_beats": arbiter.ldst_rdata_valid,
-            "write_beats": mem.wdata_valid & mem.wdata_ready, "saturated": 0,
+            **{f"busy_{name}": unit.active for name, unit in units.items()}, "busy_tmatmul": settled(matmul.active),
+            "matmul_beats": settled(matmul.beat), "matmul_wait_weights": product_lacks,
+            "matmul_wait_activations": settled(matmul.wait_act), "matmul_wait_output": settled(matmul.wait_output),
+            "stream_read_beats": settled(arbiter.stream_rdata_valid), "ldst_read_beats": settled(arbiter.ldst_rdata_valid),
+            "write_beats": settled(mem.wdata_valid & mem.wdata_ready), "saturated": 0,
         }  # fmt: skip
         for k, name in enumerate(COUNTERS):
             m.d.comb += counters.events[k].eq(events[name])
@@ -201,4 +246,12 @@ class Core(wiring.Component):
             counters.enable.eq(self.running), counters.clear.eq(self.start & ~self.running), counters.saturated.eq(saturated),
             counters.select.eq(self.counter_select), self.counter_value.eq(counters.value),
         ]  # fmt: skip
+        if self.gated_clocks:
+            edges = {
+                **dict(zip(RMSNORM_CLOCKS, rmsnorm.edges, strict=True)), **dict(zip(ROWWISE_CLOCKS, rowwise.edges, strict=True)),
+                "ldst": ldst.active | ldst.cmd.valid, "control": pc.changes | regfile.changes | queues, "counts": counters.changes,
+                "settle": Cat(crossings).any(),
+            }  # fmt: skip
+            m.d.comb += [getattr(self, f"en_{name}").eq(edge) for name, edge in edges.items()]
+        m.submodules.counters = counters if self.gated_clocks else DomainRenamer({"counts": "sync"})(counters)
         return m

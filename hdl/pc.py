@@ -42,6 +42,7 @@ class ProgramCounter(wiring.Component):
     push_*: the stream's queue. flush, stream_idle: dropping what was fetched ahead.
     unit_fault: In(4) of Fault codes' bits, see core. stop: Out, a fault has been taken.
     stall: Out, one bit of STALLS at most. token, position: for embedding and sampling.
+    changes: Out(1), low when a clock edge changes nothing.
     """
 
     def __init__(self, config: CoreConfig):
@@ -59,7 +60,7 @@ class ProgramCounter(wiring.Component):
             "unit_fault": In(4), "unit_fault_pc": In(16), "alive": In(1), "starved": In(1), "starved_pc": In(16),
             "running": Out(1), "halted": Out(1), "waiting": Out(1), "fault": Out(4), "fault_pc": Out(16),
             "issue_valid": Out(1), "issue_pc": Out(16), "issue_control": Out(1), "stall": Out(len(STALLS)),
-            "token": Out(24), "position": Out(32),
+            "token": Out(24), "position": Out(32), "changes": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -199,6 +200,10 @@ class ProgramCounter(wiring.Component):
         watchdog = Signal(WATCHDOG_BITS)
         quiet = self.running & ~issue & ~self.alive & ~self.waiting & ~(self.out_valid & ~self.out_ready)
         m.d.sync += watchdog.eq(Mux(quiet, watchdog + 1, 0))
+        m.d.comb += self.changes.eq(
+            ~self.running | advance | self.retired.any() | self.new_token_valid | (self.unit_fault != 0) | (i_valid & faulty)
+            | quiet | watchdog.any()
+        )  # fmt: skip
         with m.If(self.running):
             with m.If(self.unit_fault != 0):
                 take(self.unit_fault, self.unit_fault_pc)

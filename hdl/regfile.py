@@ -33,6 +33,7 @@ class RegisterFile(wiring.Component):
     claim, claim_reads, claim_writes, claim_words: the issuing instruction's claims, a bit a register.
     read_busy, write_busy: ports that are lent, a bit a register.
     debug_reg, debug_addr, debug_data: the host's reads while the core doesn't run (``debug`` high); units that still run go first.
+    changes: Out(1), low when a clock edge changes nothing.
     """
 
     def __init__(self, config: CoreConfig, *, reads: int, writes: int):
@@ -44,6 +45,7 @@ class RegisterFile(wiring.Component):
             "claim_words": In(range(config.words + 1)),
             "read_busy": Out(VECTOR_REGISTERS), "write_busy": Out(VECTOR_REGISTERS),
             "debug": In(1), "debug_reg": In(3), "debug_addr": In(range(config.words)), "debug_data": Out(config.lanes * ELEMENT_BITS),
+            "changes": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -115,6 +117,7 @@ class RegisterFile(wiring.Component):
                     with m.Case(r):
                         m.d.comb += [limit.eq(read[r]), dep.eq(war[r])]
             m.d.comb += port.ok.eq(~dep | (port.chk_addr < limit))
+        m.d.comb += self.changes.eq(self.claim | self.debug | Cat(p.en for p in (*self.read, *self.write)).any())
         debug_reg = Signal(3)
         m.d.sync += debug_reg.eq(self.debug_reg)
         with m.Switch(debug_reg):

@@ -1,6 +1,6 @@
 """The RMSNorm unit: rms, norm and normq. Stages, precision and eps: docs/reference/rmsnorm.md."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, DomainRenamer, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,12 +42,17 @@ from trilobit.hdl.rmsnorm_sums import LaneMaximum, LaneSum
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA
 
-__all__ = ["RMSNorm", "norm_clocks", "normq_clocks", "rms_clocks"]
+__all__ = ["CLOCKS", "RMSNorm", "norm_clocks", "normq_clocks", "rms_clocks"]
 
 _RMS, _NORM, _NORMQ = (ISA.by_name[name].opcode for name in ("rms", "norm", "normq"))
 _REDUCE = 4  # cycles from the largest magnitude to its 20 bits
 _DRAINED = 8  # the stage at which the next instruction may be let in: its fields count from stage 10 on
 _QUANTISE_SHIFT = 30
+# The longest way behind the read of a word, in cycles and levels of the trees: to the reduced largest (pass 1), to the sum of w.
+_SETTLED = max(Z_STAGE + _REDUCE, SQUARE_W_STAGE) + 2
+
+CLOCKS = ("rmsnorm", "rmsnorm_engine")
+"""Clock domains of the unit with gated clocks, in the order of ``edges``."""
 
 
 def _levels(config: CoreConfig) -> int:
@@ -93,19 +98,23 @@ class RMSNorm(wiring.Component):
     Parameters
     ----------
     config: core parameters.
+    gated_clocks: the unit is in the domains of :data:`CLOCKS` instead of ``sync``, see trilobit.hdl.core.
 
     Members
     -------
     cmd, retire: see trilobit.hdl.interfaces.
     a, b: read ports (b only for an rms of two registers);  gain: gain segments;  write: results of norm;  act: results of normq
-    active: Out(1), low when a clock edge changes nothing;  fault: Out(1)
+    active: Out(1), an instruction is in the unit;  fault: Out(1)
+    edges: Out(len(CLOCKS)), whether an edge of each of CLOCKS could change anything in this cycle
     saturated: Out(range(lanes + 1)), elements that saturated, word by word
     """
 
-    def __init__(self, config: CoreConfig):
+    def __init__(self, config: CoreConfig, *, gated_clocks: bool = False):
         self.config = config
+        self.gated_clocks = gated_clocks
         super().__init__({
-            "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1), "saturated": Out(range(config.lanes + 1)),
+            "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1), "edges": Out(len(CLOCKS)),
+            "saturated": Out(range(config.lanes + 1)),
             "a": Out(ReadSignature(config)), "b": Out(ReadSignature(config)), "write": Out(WriteSignature(config)),
             "act": Out(ActWriteSignature(config)), "gain": In(GainSignature(config)), "fault": Out(1),
         })  # fmt: skip
@@ -113,7 +122,8 @@ class RMSNorm(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lanes, depth, levels = self.config.lanes, self.config.words, _levels(self.config)
-        m.submodules.engine = engine = ScalarEngine()
+        engine = ScalarEngine()
+        m.submodules.engine = DomainRenamer(CLOCKS[1])(engine) if self.gated_clocks else engine
         m.submodules.sum_x = sum_x = LaneSum(lanes, SQUARE_BITS, SUM_BITS)
         m.submodules.sum_w = sum_w = LaneSum(lanes, SQUARE_BITS, SUM_W_BITS)
         m.submodules.maximum = maximum = LaneMaximum(lanes, MAGNITUDE_BITS)
@@ -207,7 +217,20 @@ class RMSNorm(wiring.Component):
             with m.State("FAULT"):
                 m.d.comb += self.fault.eq(1)
             idle = fsm.ongoing("IDLE")
+            waiting = Cat(
+                idle & ~taken, fsm.ongoing("SEGMENT") & ~self.gain.segment_valid, fsm.ongoing("READ") & ~read,
+                fsm.ongoing("WAIT") & ~engine.feed, fsm.ongoing("DRAIN"), fsm.ongoing("FAULT"),
+            ).any()  # fmt: skip
         m.d.comb += self.active.eq(~idle | ~engine.idle | owed | Cat(token[1:]).any() | Cat(out[1:]).any())
+
+        # While the state waits, all that has begun comes to its end within _SETTLED cycles and levels; then nothing moves.
+        begun = ~waiting | fresh | (wanted & engine.idle & ~owed)
+        settling = Signal(range(_SETTLED + levels + 1))
+        with m.If(begun):
+            m.d.sync += settling.eq(_SETTLED + levels)
+        with m.Elif(settling != 0):
+            m.d.sync += settling.eq(settling - 1)
+        m.d.comb += self.edges.eq(Cat(begun | (settling != 0), engine.changes))
 
         # What follows the lanes is marked with what it is for, since the next instruction may be in force by then.
         z_last = delay(last[Z_STAGE] & ~rms, levels, "z_last")

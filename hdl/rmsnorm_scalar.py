@@ -63,6 +63,7 @@ class ScalarEngine(wiring.Component):
     total: In(1);  sum_x: In(47);  sum_w: In(48);  norm: In(1);  eps_m: In(15);  eps_e: In(6);  sc: In(2), stable from total until stored
     quantise, scaled: In(1);  sq: In(2), stable while quantise is high;  c_m: In(16);  release: In(1)
     largest_valid: In(1);  largest: In(21);  shift: In(signed(7)): the largest |z| is largest * 2**shift
+    changes: Out(1), low when a clock edge changes nothing
     idle, stored, feed: Out(1);  factor: Out(18);  exponent: Out(signed(10)) of the norm's factor;  scale: Out(ScalarLayout)
     """
 
@@ -71,7 +72,7 @@ class ScalarEngine(wiring.Component):
             "total": In(1), "sum_x": In(SUM_BITS), "sum_w": In(SUM_W_BITS), "norm": In(1), "eps_m": In(15), "eps_e": In(6), "sc": In(2),
             "quantise": In(1), "scaled": In(1), "sq": In(2), "c_m": In(16), "release": In(1),
             "largest_valid": In(1), "largest": In(REDUCED_BITS), "shift": In(signed(7)),
-            "idle": Out(1), "stored": Out(1), "feed": Out(1),
+            "changes": Out(1), "idle": Out(1), "stored": Out(1), "feed": Out(1),
             "factor": Out(MANTISSA), "exponent": Out(signed(EXPONENT_BITS)), "scale": Out(ScalarLayout()),
         })  # fmt: skip
 
@@ -121,7 +122,13 @@ class ScalarEngine(wiring.Component):
             m.d.sync += count.eq(count - 1)
 
         with m.FSM() as fsm:
-            m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
+            m.d.comb += [
+                self.idle.eq(fsm.ongoing("IDLE")),
+                self.changes.eq(
+                    ~(fsm.ongoing("IDLE") & ~self.total & ~self.quantise) & ~(fsm.ongoing("LARGEST") & ~self.largest_valid)
+                    & ~(fsm.ongoing("HOLD") & ~self.release)
+                ),
+            ]  # fmt: skip
             with m.State("IDLE"):
                 m.d.sync += quantising.eq(self.quantise & ~self.total)
                 with m.If(self.total):

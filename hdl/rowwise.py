@@ -2,7 +2,7 @@
 
 import re
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -17,17 +17,23 @@ from trilobit.hdl.interfaces import (
     decode,
 )
 from trilobit.hdl.rowwise_argmax import TOKEN_BITS, ArgmaxSearch
-from trilobit.hdl.rowwise_delay import Chain, delay_in_memory
+from trilobit.hdl.rowwise_delay import Chain, delay_in_memory, one_domain
 from trilobit.hdl.rowwise_lane import RESULT_CYCLE, RowWiseLane
 from trilobit.hdl.rowwise_noise import NOISE_LATENCY, GumbelNoise
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.semantics import SHIFT_LIMIT
 from trilobit.isa.spec import ISA
 
-__all__ = ["RETIRE_LATENCY", "ROWWISE_LATENCY", "RowWise"]
+__all__ = ["CLOCKS", "RETIRE_LATENCY", "ROWWISE_LATENCY", "RowWise"]
 
 ROWWISE_LATENCY = RESULT_CYCLE
 RETIRE_LATENCY = ROWWISE_LATENCY + 1
+
+# Stages whose registers may have a clock of their own: the first and last cycle in which their values count. No module with several
+# stages is cut.
+_SECTIONS = ((2, 4), (5, 6), (7, 9), (10, 12), (13, 14), (15, 16), (17, 20))
+CLOCKS = ("rowwise", "rowwise_front", "rowwise_back", "rowwise_noise", *(f"rowwise_{first}" for first, _ in _SECTIONS))
+"""Clock domains of the unit with gated clocks, in the order of ``edges``."""
 _IN_FLIGHT = 32  # more than RETIRE_LATENCY, the most instructions that the pipeline can hold
 
 # What each instruction asks of the pipeline; see LaneControl. Registers follow from isa.yaml's reads.
@@ -71,12 +77,16 @@ class RowWise(wiring.Component):
     ----------
     config : CoreConfig
         ``lanes`` and ``max_length`` count.
+    gated_clocks : bool
+        The unit is in the domains of :data:`CLOCKS` instead of ``sync``, see trilobit.hdl.core.
 
     Members
     -------
     cmd : In(CommandSignature()), retire : Out(RetireSignature())
     active : Out(1)
         An instruction waits or is in the pipeline.
+    edges : Out(len(CLOCKS))
+        Whether an edge of each of :data:`CLOCKS` could change anything in this cycle.
     saturated : Out(range(lanes + 1))
         Elements that saturated, of the word that is written in this cycle; zero in other cycles.
     a, b, c : Out(ReadSignature(config)), write : Out(WriteSignature(config))
@@ -88,10 +98,11 @@ class RowWise(wiring.Component):
         One cycle, when an argmax with ``last`` retires.
     """
 
-    def __init__(self, config: CoreConfig):
+    def __init__(self, config: CoreConfig, *, gated_clocks: bool = False):
         self.config = config
+        self.gated_clocks = gated_clocks
         super().__init__({
-            "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1),
+            "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1), "edges": Out(len(CLOCKS)),
             "saturated": Out(range(config.lanes + 1)),
             "a": Out(ReadSignature(config)), "b": Out(ReadSignature(config)), "c": Out(ReadSignature(config)),
             "write": Out(WriteSignature(config)),
@@ -103,7 +114,15 @@ class RowWise(wiring.Component):
         m = Module()
         lanes = self.config.lanes
         lane_bits = (lanes - 1).bit_length()
-        units = [RowWiseLane() for _ in range(lanes)]
+        base, front, back, noise_clock = CLOCKS[:4] if self.gated_clocks else ("sync",) * 4
+
+        def section(cycle):
+            if cycle < 2:
+                return front
+            return next((f"rowwise_{first}" for first, last in _SECTIONS if first <= cycle <= last), back)
+
+        stage = section if self.gated_clocks else one_domain
+        units = [RowWiseLane(stage) for _ in range(lanes)]
         for i, lane in enumerate(units):
             m.submodules[f"lane{i}"] = lane
 
@@ -121,7 +140,7 @@ class RowWise(wiring.Component):
             value = Value.cast(value)
             register = Signal(value.shape(), name=f"held_{name}", reset_less=True)
             with m.If(accept):
-                m.d.sync += register.eq(value)
+                m.d[front] += register.eq(value)
             return register
 
         last_index = (field("len") - 1)[:16]
@@ -140,7 +159,7 @@ class RowWise(wiring.Component):
         constant_shift = held("constant_shift", field("sha")[:5])
         for op, shift in _CONSTANTS.items():
             with m.If(accept & is_op(op)):
-                m.d.sync += constant_shift.eq(shift)
+                m.d[front] += constant_shift.eq(shift)
 
         word, element = Signal(len(self.a.addr)), Signal(lane_bits)
         more = Signal()  # argmax has entered element 0 of its word: the others follow without asking
@@ -167,20 +186,31 @@ class RowWise(wiring.Component):
         for port, register in ((self.a, va), (self.b, vb), (self.c, vc)):
             m.d.comb += [port.reg.eq(register), port.addr.eq(word)]
         with m.If(enter):
-            m.d.sync += [word.eq(Mux(last, 0, word + word_done)), element.eq(Mux(last | word_done, 0, element + 1))]
+            m.d[front] += [word.eq(Mux(last, 0, word + word_done)), element.eq(Mux(last | word_done, 0, element + 1))]
         with m.If(self.cmd.ready):
-            m.d.sync += occupied.eq(self.cmd.valid)
+            m.d[front] += occupied.eq(self.cmd.valid)
 
         # ---- along the pipeline ------------------------------------------------------------------------------------------
         tick = Signal(5)
-        m.d.sync += tick.eq(tick + 1)
+        m.d[base] += tick.eq(tick + 1)
 
-        def chain(name, value, cycle=0, **options):
-            return Chain(m, name, value, cycle, **options)
+        def chain(name, value, cycle=0):
+            return Chain(m, name, value, cycle, stage)
 
-        valids, lasts, argmaxes = chain("valid", enter, reset=True), chain("last", last), chain("argmax", argmax)
-        noisies = chain("noisy", noisy)
-        m.d.comb += self.active.eq(occupied | Cat(valids.at(n) for n in range(1, RETIRE_LATENCY + 1)).any())
+        lasts, argmaxes, noisies = chain("last", last), chain("argmax", argmax), chain("noisy", noisy)
+        # A bit of ``flight`` for each cycle from 1 on that has a word. The end of the pipeline has a copy of its last two bits, and whether
+        # there is any, that change only with a word there.
+        flight, argmax_flight = Signal(RETIRE_LATENCY), Signal(RETIRE_LATENCY)
+        valid20, valid21, flying = Signal(), Signal(), Signal()
+        m.d[base] += [flight.eq(Cat(enter, flight)), argmax_flight.eq(Cat(enter & argmax, argmax_flight))]
+        m.d[back] += [valid20.eq(flight[19 - 1]), valid21.eq(valid20), flying.eq(enter | flight[:-1].any())]
+        m.d.comb += [
+            self.active.eq(occupied | flying),
+            self.edges.eq(Cat(
+                enter | flying, enter | accept, enter | flight[19 - 1 :].any(), (occupied & argmax) | argmax_flight.any(),
+                *(flight[first - 2 : last - 1].any() for first, last in _SECTIONS),
+            )),
+        ]  # fmt: skip
 
         # Cycle 1: the operands. The further elements of argmax come from the lane above, into lane 0, where they are
         # multiplied by the temperature or by one.
@@ -202,7 +232,7 @@ class RowWise(wiring.Component):
         scale, shift1 = Signal(signed(12)), Signal(signed(8), reset_less=True)
         m.d.comb += scale.eq(Cat(sha[:6], 0).as_signed() - 16 - self.temperature_e)
         scale_shift = Mux(scale < 0, 0, Mux(scale > SHIFT_LIMIT, SHIFT_LIMIT, scale))
-        m.d.sync += shift1.eq(Mux(argmax, Mux(noisy, scale_shift, 0), sho))
+        m.d[front] += shift1.eq(Mux(argmax, Mux(noisy, scale_shift, 0), sho))
 
         # Cycle 2: the masks of the shift of b. Rotated by r, its low 32 - r bits (kept) are where they belong.
         shb2, kept = chain("shb", shb).at(2), Signal(32)
@@ -210,14 +240,12 @@ class RowWise(wiring.Component):
         keep3, fill3, check3 = (Signal(32, name=name, reset_less=True) for name in ("keep3", "fill3", "check3"))
         round3, constant1 = Signal(reset_less=True), Signal(signed(32), reset_less=True)
         m.d.comb += kept.eq(Const(0xFFFFFFFF, 32) >> shb2[:5])
-        m.d.sync += [
-            constant1.eq(constant << constant_shift),
-            round3.eq(~to_left & shb2[:5].any()),
-        ]
+        m.d[stage(1)] += constant1.eq(constant << constant_shift)
+        m.d[stage(3)] += round3.eq(~to_left & shb2[:5].any())
         with m.If(to_left):  # what went out at the top is below now; it and the new sign must equal the old sign
-            m.d.sync += [keep3.eq(~kept), fill3.eq(0), check3.eq(kept | (1 << 31))]
+            m.d[stage(3)] += [keep3.eq(~kept), fill3.eq(0), check3.eq(kept | (1 << 31))]
         with m.Else():
-            m.d.sync += [keep3.eq(kept), fill3.eq(~kept), check3.eq(0)]
+            m.d[stage(3)] += [keep3.eq(kept), fill3.eq(~kept), check3.eq(0)]
 
         control = {
             "k2": chain("constant", constant1, 1).at(2), "rotate2": shb2[:5],
@@ -233,19 +261,20 @@ class RowWise(wiring.Component):
         # What the results of an instruction need waits in a queue; words and elements are counted again.
         waiting = data.StructLayout({"vd": 3, "pc": 16, "tail": lane_bits, "first": 1, "commit": 1})
         m.submodules.queue = queue = Memory(shape=waiting, depth=_IN_FLIGHT, init=[], attrs={"ram_style": "distributed"})
-        put, get = queue.write_port(), queue.read_port(domain="comb")
+        put, get = queue.write_port(domain=front), queue.read_port(domain="comb")
         put_at, get_at = Signal(range(_IN_FLIGHT)), Signal(range(_IN_FLIGHT))
         m.d.comb += [
             put.en.eq(accept), put.addr.eq(put_at), get.addr.eq(get_at),
             put.data.vd.eq(field("vd")), put.data.pc.eq(self.cmd.pc), put.data.tail.eq(last_index[:lane_bits]),
             put.data.first.eq(field("first")), put.data.commit.eq(field("last")),
         ]  # fmt: skip
-        m.d.sync += [put_at.eq(put_at + accept), get_at.eq(get_at + (valids.at(19) & lasts.at(19)))]
+        m.d[front] += put_at.eq(put_at + accept)
+        m.d[stage(20)] += get_at.eq(get_at + (flight[19 - 1] & lasts.at(19)))
         entry20, written = Signal(waiting, reset_less=True), Signal(len(word))
-        m.d.sync += entry20.eq(get.data)
-        valid20, last20, argmax20 = valids.at(20), lasts.at(20), argmaxes.at(20)
+        m.d[stage(20)] += entry20.eq(get.data)
+        last20, argmax20 = lasts.at(20), argmaxes.at(20)
         with m.If(valid20):
-            m.d.sync += written.eq(Mux(last20, 0, written + 1))
+            m.d[back] += written.eq(Mux(last20, 0, written + 1))
         m.d.comb += [
             self.write.en.eq(valid20 & ~argmax20),
             self.write.reg.eq(entry20.vd),
@@ -253,18 +282,18 @@ class RowWise(wiring.Component):
             self.write.mask.eq(Cat(~last20 | (entry20.tail >= i) for i in range(lanes))),
             self.write.data.eq(Cat(lane.result for lane in units)),
             self.saturated.eq(sum((lane.saturated & self.write.mask[i] & self.write.en) for i, lane in enumerate(units))),
-            self.retire.valid.eq(valids.at(21) & lasts.at(21)),
+            self.retire.valid.eq(valid21 & lasts.at(21)),
             self.retire.pc.eq(chain("pc", entry20.pc, 20).at(21)),
         ]
 
         # ---- argmax (noise in cycles 2 to 20, search in cycle 20) -----------------------------------------------------------
-        m.submodules.noise = noise = GumbelNoise()
-        m.submodules.search = search = ArgmaxSearch()
+        noise, search = GumbelNoise(), ArgmaxSearch()
+        m.submodules.noise, m.submodules.search = DomainRenamer(noise_clock)(noise), DomainRenamer(back)(search)
         index = Signal(32, reset_less=True)
         with m.If(accept):
-            m.d.sync += index.eq(field("base"))
+            m.d[front] += index.eq(field("base"))
         with m.Elif(enter):
-            m.d.sync += index.eq(index + 1)
+            m.d[front] += index.eq(index + 1)
         index2 = chain("index", index).at(2)
         m.d.comb += [
             noise.key0.eq(self.seed),
@@ -275,7 +304,7 @@ class RowWise(wiring.Component):
             search.restart.eq(entry20.first),
             search.logit.eq(units[0].result),
             search.noise.eq(noise.o & noisies.at(20).replicate(len(noise.o))),
-            search.index.eq(delay_in_memory(m, "index_delay", tick, index2[:TOKEN_BITS], NOISE_LATENCY)),
+            search.index.eq(delay_in_memory(m, "index_delay", tick, index2[:TOKEN_BITS], 2, 2 + NOISE_LATENCY, stage)),
             self.token_valid.eq(self.retire.valid & argmaxes.at(21) & chain("commit", entry20.commit, 20).at(21)),
             self.token.eq(search.best),
         ]

@@ -1,9 +1,19 @@
 """Delays of the row-wise pipeline: short ones in registers, long ones of wide words in small memories."""
 
+from collections.abc import Callable
+
 from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.memory import Memory
 
-__all__ = ["Chain", "delay_in_memory"]
+__all__ = ["Chain", "Stage", "delay_in_memory", "one_domain"]
+
+Stage = Callable[[int], str]
+"""The clock domain of the registers whose value counts in a cycle of the pipeline."""
+
+
+def one_domain(cycle: int) -> str:
+    """The whole pipeline in one domain."""
+    return "sync"
 
 
 class Chain:
@@ -13,11 +23,11 @@ class Chain:
         m: where the registers go.
         name: of the signals, followed by the cycle.
         value: the signal in cycle ``cycle``.
-        reset: whether the registers have a reset (valid bits).
+        stage: clock domain of the registers whose value counts in a cycle, by that cycle.
     """
 
-    def __init__(self, m: Module, name: str, value, cycle: int, reset: bool = False):
-        self._m, self._name, self._reset = m, name, reset
+    def __init__(self, m: Module, name: str, value, cycle: int, stage: Stage = one_domain):
+        self._m, self._name, self._stage = m, name, stage
         self._stages = {cycle: Value.cast(value)}
 
     def at(self, cycle: int) -> Value:
@@ -30,27 +40,29 @@ class Chain:
             raise ValueError(f"{self._name}: expected a cycle from {min(self._stages)}, got {cycle}")
         if cycle not in self._stages:
             before = self.at(cycle - 1)
-            now = Signal(before.shape(), name=f"{self._name}{cycle}", reset_less=not self._reset)
-            self._m.d.sync += now.eq(before)
+            now = Signal(before.shape(), name=f"{self._name}{cycle}", reset_less=True)
+            self._m.d[self._stage(cycle)] += now.eq(before)
             self._stages[cycle] = now
         return self._stages[cycle]
 
 
-def delay_in_memory(m: Module, name: str, tick, value, cycles: int) -> Value:
-    """``value`` as it was ``cycles`` (2 to 32) clocks ago, in a circular buffer of 16 or 32 words and an output register.
+def delay_in_memory(m: Module, name: str, tick, value, cycle: int, to: int, stage: Stage = one_domain) -> Value:
+    """In cycle ``to``, ``value`` as it was in ``cycle``, 2 to 32 clocks ago, in a circular buffer of 16 or 32 words and an output register.
 
     Args:
         m: where the memory goes, as submodule ``name``.
         tick: 5 bits that count up every clock, whatever they start from.
         value: the signal to delay.
+        stage: as for :class:`Chain`.
     """
+    cycles = to - cycle
     if not 2 <= cycles <= 32:
         raise ValueError(f"{name}: expected a delay of 2 to 32 clocks, got {cycles}")
     value = Value.cast(value)
     depth = 16 if cycles <= 16 else 32
     memory: Memory = Memory(shape=len(value), depth=depth, init=[], attrs={"ram_style": "distributed"})
     m.submodules[name] = memory
-    write, read = memory.write_port(), memory.read_port()
+    write, read = memory.write_port(domain=stage(cycle + 1)), memory.read_port(domain=stage(to))
     bits = (depth - 1).bit_length()
     m.d.comb += [
         write.en.eq(1), write.addr.eq(tick[:bits]), write.data.eq(value),

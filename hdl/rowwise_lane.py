@@ -24,12 +24,12 @@ cycle    what
 What is needed later waits in small memories (:func:`~trilobit.hdl.rowwise_delay.delay_in_memory`).
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from trilobit.hdl.multiply import Multiplier, limbs
-from trilobit.hdl.rowwise_delay import Chain, delay_in_memory
+from trilobit.hdl.rowwise_delay import Chain, Stage, delay_in_memory, one_domain
 from trilobit.hdl.shift import RoundSaturate, add_carry, fits, limit, normalise_left
 from trilobit.hdl.table import TableFunction
 from trilobit.isa.semantics import LOG2E
@@ -66,6 +66,10 @@ class LaneControl(data.StructLayout):
 class RowWiseLane(wiring.Component):
     """One element a clock, result :data:`RESULT_CYCLE` - 1 cycles after the operands; free of resets, never stalls.
 
+    Parameters
+    ----------
+    stage : clock domains of the stages, see :mod:`trilobit.hdl.rowwise_delay`.
+
     Members
     -------
     control : In(LaneControl())
@@ -88,8 +92,13 @@ class RowWiseLane(wiring.Component):
     result: Out(signed(32))
     saturated: Out(1)
 
+    def __init__(self, stage: Stage = one_domain):
+        self._stage = stage
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
+        stage = self._stage
         ctl = self.control
 
         def reg(shape, name):
@@ -97,7 +106,7 @@ class RowWiseLane(wiring.Component):
 
         # ---- cycle 1: capture ----------------------------------------------------------------------------------------
         a2, b2, c2 = (reg(signed(32), name) for name in ("a2", "b2", "c2"))
-        m.d.sync += [a2.eq(self.a), b2.eq(self.b), c2.eq(self.c)]
+        m.d[stage(2)] += [a2.eq(self.a), b2.eq(self.b), c2.eq(self.c)]
         m.d.comb += self.a_held.eq(a2)
 
         # ---- cycle 2: rotate b to the right (a left shift is a rotation by 32 - n) ----------------------------------------
@@ -115,7 +124,7 @@ class RowWiseLane(wiring.Component):
 
         turn16, turn4 = Signal(32), Signal(32)
         m.d.comb += [turn16.eq(rotate(b2, ctl.rotate2[4:], 16)), turn4.eq(rotate(turn16, ctl.rotate2[2:4], 4))]
-        m.d.sync += [
+        m.d[stage(3)] += [
             rotated3.eq(rotate(turn4, ctl.rotate2[:2], 1)),
             b_sign3.eq(b2[-1]),
             p3.eq(Mux(ctl.k_p2, ctl.k2, Mux(ctl.b_p2, b2, a2))),
@@ -132,7 +141,7 @@ class RowWiseLane(wiring.Component):
             masked.eq((rotated3 & ctl.keep3) | (sign3 & ctl.fill3)),
             over.eq(((rotated3 ^ sign3) & ctl.check3).any()),
         ]
-        m.d.sync += [
+        m.d[stage(4)] += [
             b4.eq(Mux(over, limit(b_sign3, 32), add_carry(masked, Const(0, 1), rotated3[-1] & ctl.round3)[:32].as_signed())),
             b_over4.eq(over),
             p4.eq(p3), c4.eq(c3), c_over4.eq(c_over3),
@@ -155,7 +164,7 @@ class RowWiseLane(wiring.Component):
         ]
         p33 = Cat(p4, p4[-1]) ^ negate_p.replicate(33)
         q33 = (Cat(b4, sign4) & (ctl.add4 | ctl.subtract4).replicate(33)) ^ ctl.subtract4.replicate(33)
-        m.d.sync += [
+        m.d[stage(5)] += [
             d5.eq(add_carry(p33, q33, negate_p | ctl.subtract4)[:33].as_signed()),
             v5.eq(add_carry(v4 ^ negate_v.replicate(32), Const(0, 1), negate_v)[:32].as_signed()),
             p5.eq(p4),
@@ -173,7 +182,7 @@ class RowWiseLane(wiring.Component):
         triple6 = reg(signed(26), "triple6")
         some_zeros, zeros6 = normalise_left(m, v5.as_unsigned(), (16, 8), 25, "v5")
         divisor6, count6 = reg(25, "divisor6"), reg(2, "count6")
-        m.d.sync += [
+        m.d[stage(6)] += [
             d6.eq(Mux(ctl.max5, Mux(d5[-1], v5, p5), d5)),
             low6.eq(low * LOG2E_LOW),
             high6.eq(high * Const(LOG2E_LOW, signed(18))),
@@ -183,7 +192,8 @@ class RowWiseLane(wiring.Component):
 
         # ---- cycle 6: power = rs(X * log2(e), 20), 17 fraction bits ---------------------------------------------------------
         # In units of 2^17: 3 * X * 4 + 4 (the half of 2^20) - high - low / 2^17, the last rounded up before it is taken away.
-        m.submodules.exp2 = exp2 = TableFunction(EXP2)
+        exp2 = TableFunction(EXP2)
+        m.submodules.exp2 = DomainRenamer(stage(9))(exp2)
         power6, coarse6 = Signal(signed(25)), Signal(signed(29))
         whole7, tail6, tail7, zero6, zero7 = reg(signed(8), "whole7"), reg(1, "tail6"), reg(1, "tail7"), reg(1, "zero6"), reg(1, "zero7")
         m.d.comb += [
@@ -194,11 +204,12 @@ class RowWiseLane(wiring.Component):
         ]
         fraction, zeros = normalise_left(m, divisor6, (4, 2, 1), 18, "divisor6")
         fraction7, zeros7 = reg(FRACTION_BITS, "fraction7"), reg(5, "zeros7")
-        m.d.sync += [
+        m.d[stage(6)] += [tail6.eq(tail5), zero6.eq(zero5)]
+        m.d[stage(7)] += [
             whole7.eq(power6[FRACTION_BITS:]),
             fraction7.eq(fraction[:FRACTION_BITS]),
             zeros7.eq(Cat(zeros, count6)),
-            tail6.eq(tail5), tail7.eq(tail6), zero6.eq(zero5), zero7.eq(zero6),
+            tail7.eq(tail6), zero7.eq(zero6),
         ]  # fmt: skip
 
         # ---- cycles 7 and 8: the final shift --------------------------------------------------------------------------------
@@ -212,20 +223,24 @@ class RowWiseLane(wiring.Component):
             m.d.comb += adjust.eq(~whole7)
         with m.Elif(ctl.divide7):
             m.d.comb += adjust.eq(Cat(~zeros7, 0))
-        m.d.sync += [
+        m.d[stage(8)] += [
             shift8.eq(add_carry(ctl.shift7, adjust, ctl.exp7)),
             undefined8.eq(ctl.divide7 & zero7),
+            down8.eq(~whole7),
+            fraction8.eq(fraction7),
+        ]
+        m.d[stage(9)] += [
             short9.eq(shift8[-1] | undefined8),
             shift9.eq(Mux(shift8[6:].any(), 63, shift8[:6])),
             # e is shifted by -whole, of which one is wires; whole = 0 is e = 1, and 1 + e then leaves the table's range.
-            down8.eq(~whole7),
             unity9.eq(down8[-1]),
             down9.eq(Mux(down8[5:7].any(), 31, down8[:5])),
-            fraction8.eq(fraction7), fraction9.eq(fraction8),
-        ]  # fmt: skip
+            fraction9.eq(fraction8),
+        ]
 
         # ---- cycle 9: the reciprocal's argument -------------------------------------------------------------------------------
-        m.submodules.recip = recip = TableFunction(RECIP)
+        recip = TableFunction(RECIP)
+        m.submodules.recip = DomainRenamer(stage(12))(recip)
         e9 = exp2.o
         e_down, e_by16, e_by4 = Signal(FRACTION_BITS), Signal(FRACTION_BITS), Signal(FRACTION_BITS)
         m.d.comb += [
@@ -235,31 +250,34 @@ class RowWiseLane(wiring.Component):
             recip.u.eq(Mux(ctl.divide9, fraction9, e_down | unity9.replicate(FRACTION_BITS))),
         ]
         e10, e11, e12 = (reg(len(e9), f"e{n}") for n in (10, 11, 12))
-        m.d.sync += [e10.eq(e9), e11.eq(e10), e12.eq(e11)]
+        for register, value, cycle in ((e10, e9, 10), (e11, e10, 11), (e12, e11, 12)):
+            m.d[stage(cycle)] += register.eq(value)
 
         # ---- cycles 12 and 13: the late factor, then the choice ----------------------------------------------------------------
-        tail12, tail13 = Chain(m, "tail", tail7, 7).at(12), reg(1, "tail13")
+        tail12, tail13 = Chain(m, "tail", tail7, 7, stage).at(12), reg(1, "tail13")
         tail_product13, table13 = reg(19, "tail_product13"), reg(18, "table13")
-        m.d.sync += [
+        m.d[stage(13)] += [
             tail13.eq(tail12 & ctl.sigmoid12),
             tail_product13.eq((e12 * recip.o) >> 17),
             table13.eq(Mux(ctl.exp12, e12, recip.o)),
         ]
-        early13 = delay_in_memory(m, "factor_delay", self.tick, factor5, 13 - 5)
+        early13 = delay_in_memory(m, "factor_delay", self.tick, factor5, 5, 13, stage)
         late = Mux(tail13, add_carry(tail_product13[1:], Const(0, 1), tail_product13[0])[:18], table13)
         factor14 = reg(signed(25), "factor14")
-        m.d.sync += factor14.eq(Mux(ctl.table13, Cat(Const(0, 6), late, 0).as_signed(), early13))
+        m.d[stage(14)] += factor14.eq(Mux(ctl.table13, Cat(Const(0, 6), late, 0).as_signed(), early13))
 
         # ---- cycles 14 to 19 ----------------------------------------------------------------------------------------------------
-        m.submodules.multiply = multiply = Multiplier(33, 25)
-        m.submodules.finish = finish = RoundSaturate(58)
-        late18 = delay_in_memory(m, "p_delay", self.tick, Cat(p5, over5), 18 - 5)
-        over20 = Chain(m, "over", late18[-1], 18).at(20)
+        multiply = Multiplier(33, 25)
+        m.submodules.multiply = DomainRenamer(stage(16))(multiply)
+        finish = RoundSaturate(58)
+        m.submodules.finish = DomainRenamer(stage(20))(finish)
+        late18 = delay_in_memory(m, "p_delay", self.tick, Cat(p5, over5), 5, 18, stage)
+        over20 = Chain(m, "over", late18[-1], 18, stage).at(20)
         m.d.comb += [
-            multiply.a.eq(delay_in_memory(m, "d_delay", self.tick, d6, 14 - 6)),
+            multiply.a.eq(delay_in_memory(m, "d_delay", self.tick, d6, 6, 14, stage)),
             multiply.b.eq(factor14),
             finish.value.eq(multiply.product),
-            Cat(finish.shift, finish.short).eq(delay_in_memory(m, "shift_delay", self.tick, Cat(shift9, short9), 16 - 9)),
+            Cat(finish.shift, finish.short).eq(delay_in_memory(m, "shift_delay", self.tick, Cat(shift9, short9), 9, 16, stage)),
             finish.addend.eq((late18[:32] & ctl.addend18.replicate(32)).as_signed()),
             finish.wide.eq(ctl.wide19),
         ]

@@ -1,7 +1,7 @@
 // The compiled part of the RTL simulation: clocks the verilated core, is its memory and its host.
 // The top (sim/rtl_top.py) has a register behind every input. One cycle t: its outputs stand; what they ask for is done, the inputs
-// of cycle t+1 are set, and the clock rises (tick), after which the outputs of cycle t+1 stand.
-// Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, and GATED if unit clocks are separate inputs.
+// of cycle t+1 are set, and the clock ticks, after which the outputs of cycle t+1 stand.
+// Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, and GATED if the clocks of UNIT_CLOCKS are separate inputs.
 #include "harness.h"
 
 #include <cstring>
@@ -10,10 +10,13 @@
 #include <vector>
 
 #include "Vcore.h"
+#include "Vcore___024root.h"
 #include "verilated.h"
 #ifdef WAVES
 #include "verilated_fst_c.h"
 #endif
+
+void Vcore___024root___eval(Vcore___024root*);  // Verilator's own evaluation, see evaluate()
 
 // Verilator writes a double underscore in a port's name as ___05F.
 #define MEM(name) mem___05F##name
@@ -53,7 +56,9 @@ struct Simulation {
     bool record = false;
     uint64_t cycles = 0;
 
-    void tick(bool all_clocks = false);
+    void tick(bool all_clocks, bool host_clock = false);
+    void evaluate();
+    void host_edge();
     void quiet();
     void memory_inputs();
     void memory_outputs();
@@ -61,28 +66,55 @@ struct Simulation {
     bool in_window(uint64_t addr) const { return addr < size && size - addr >= BEAT_BYTES; }
 };
 
-// The end of a cycle; inputs that were set count for the next.
-void Simulation::tick(bool all_clocks) {
-#ifdef GATED
-    top->clk_ldst = all_clocks | top->en_ldst;
-    top->clk_rmsnorm = all_clocks | top->en_rmsnorm;
-    top->clk_rowwise = all_clocks | top->en_rowwise;
+// Clocks. Without waves both of their edges count (trilobit/sim/rtl_build.py), so that a cycle is one evaluation.
+// The function behind eval() is called directly: what eval() does besides is for threads, messages and deletions that are not there.
+#ifdef WAVES
+#define EDGE(name, on) top->name = (on)
+#define LEVEL_DOWN(name) top->clk_##name = 0;
 #else
-    (void)all_clocks;
+#define EDGE(name, on) top->name ^= (on)
 #endif
-    top->clk = 1;
-    top->eval();
+#define UNIT_EDGE(name) EDGE(clk_##name, all_clocks | top->en_##name);
+
+void Simulation::evaluate() { Vcore___024root___eval(top->rootp); }
+
+// The end of a cycle: inputs that were set count for the next, those of the host only if its clock ticks.
+void Simulation::tick(bool all_clocks, bool host_clock) {
+#ifdef GATED
+    UNIT_CLOCKS(UNIT_EDGE)
+#endif
+    EDGE(clk_host, all_clocks | host_clock);
+    EDGE(clk, 1);
+    evaluate();
+#ifdef GATED
+    while (top->en_settle) {
+        EDGE(clk_settle, 1);
+        evaluate();
+#ifdef WAVES
+        top->clk_settle = 0;
+        evaluate();
+#endif
+    }
+#endif
     ++now;
 #ifdef WAVES
     if (waves) waves->dump(now * 10);
-#endif
-    top->clk = 0;
+    top->clk = top->clk_host = 0;
 #ifdef GATED
-    top->clk_ldst = top->clk_rmsnorm = top->clk_rowwise = 0;
+    UNIT_CLOCKS(LEVEL_DOWN)
 #endif
-    top->eval();
-#ifdef WAVES
+    evaluate();
     if (waves) waves->dump(now * 10 + 5);
+#endif
+}
+
+// The host's inputs count, without a cycle of the core.
+void Simulation::host_edge() {
+    EDGE(clk_host, 1);
+    evaluate();
+#ifdef WAVES
+    top->clk_host = 0;
+    evaluate();
 #endif
 }
 
@@ -177,6 +209,7 @@ Simulation* sim_new(const char* wave_file) {
 #else
     if (wave_file) return nullptr;
 #endif
+    sim->top->eval();
     sim->top->rst = 1;
     for (int i = 0; i < 3; ++i) sim->tick(true);
     sim->top->rst = 0;
@@ -217,11 +250,11 @@ void sim_program(Simulation* sim, const uint32_t* words, uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
         t.prog_addr = i;
         std::memcpy(&t.prog_data, words + 4 * i, 16);
-        sim->tick();
+        sim->tick(true);
     }
     t.prog_en = 0;
     t.program_length = count;
-    sim->tick();
+    sim->tick(true);
 }
 
 void sim_push(Simulation* sim, const uint32_t* tokens, uint32_t count) {
@@ -236,10 +269,10 @@ void sim_start(Simulation* sim) {
     while (!sim->prompts.empty()) {
         t.prompt_valid = 1;
         t.prompt_token = sim->prompts.front();
-        sim->tick();
+        sim->tick(true);
         const bool taken = t.prompt_ready;  // in this cycle the core sees it
         t.prompt_valid = 0;
-        sim->tick();
+        sim->tick(true);
         if (!taken) break;
         sim->prompts.pop_front();
     }
@@ -247,10 +280,10 @@ void sim_start(Simulation* sim) {
     sim->retires.clear();
     std::fill(sim->retired_by_pc.begin(), sim->retired_by_pc.end(), 0);
     t.start = 1;
-    sim->tick();
+    sim->tick(true);
     t.start = 0;
     sim->memory_inputs();
-    sim->tick();
+    sim->tick(true);
     sim->begin = sim->now;
 }
 
@@ -269,9 +302,10 @@ Reason sim_run(Simulation* sim, uint64_t max_cycles, int32_t until_retire) {
         }
         const bool waiting = t.waiting && sim->prompts.empty() && sim->since_push > PROMPT_SETTLE;
         sim->memory_inputs();
+        const bool offered = t.prompt_valid;
         t.prompt_valid = !sim->prompts.empty();
         if (t.prompt_valid) t.prompt_token = sim->prompts.front();
-        sim->tick();
+        sim->tick(false, offered | t.prompt_valid);
         if (token) return REASON_TOKEN;
         if (until_retire && retired) return REASON_RETIRE;
         if (!t.running && (t.halted || t.fault) && !t.out_valid) return t.fault ? REASON_FAULT : REASON_HALTED;
@@ -288,10 +322,7 @@ int32_t sim_running(Simulation* sim) { return sim->top->running; }
 uint64_t sim_counter(Simulation* sim, uint32_t index) {
     Vcore& t = *sim->top;
     t.counter_select = index;
-    t.clk_host = 1;
-    t.eval();
-    t.clk_host = 0;
-    t.eval();
+    sim->host_edge();
     return t.counter_value;
 }
 
@@ -301,8 +332,8 @@ void sim_register(Simulation* sim, uint32_t index, uint32_t words, uint32_t* ele
     t.dbg_reg = index;
     for (uint32_t k = 0; k < words; ++k) {
         t.dbg_addr = k;
-        sim->tick();  // the core sees the address,
-        sim->tick();  // and answers
+        sim->tick(true);  // the core sees the address,
+        sim->tick(true);  // and answers
         std::memcpy(elements + k * LANES, &t.dbg_data, LANES * 4);
     }
 }

@@ -6,6 +6,7 @@ The cache lies in ``$TRILOBIT_CACHE``, else ``$XDG_CACHE_HOME/trilobit``, else `
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -83,7 +84,9 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     """
     VERILATOR.check_version()
     defines = [f"-DBEAT_BYTES={config.beat_bytes}", f"-DLANES={config.lanes}"]
-    defines += ["-DGATED"] * gated_clocks + ["-DWAVES"] * waves
+    # Clocks of the core's parts are inputs of the top; the harness ticks them.
+    clocks = [name for name in re.findall(r"^  input clk_(\w+);", verilog, flags=re.MULTILINE) if name not in ("settle", "host")]
+    defines += ["-DGATED", f"-DUNIT_CLOCKS(X)={' '.join(f'X({name})' for name in clocks)}"] * gated_clocks + ["-DWAVES"] * waves
     files = HARNESS + (WAVES if waves else ())
     harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in files}
     key = _hash(
@@ -113,7 +116,8 @@ def build_library(work: Path, verilog: str, harness: dict[str, str], defines: li
     Args:
         work: an empty folder.
         verilog: all modules.
-        harness: file name -> text; the model's class is ``Vcore``.
+        harness: file name -> text; the model's class is ``Vcore``. Without waves registers take both edges of their clocks, so that a cycle
+            is one change of the clock and one evaluation.
         defines: of the harness, such as ``-DLANES=2``.
         waves: with FST tracing.
         log: keeps the last tool's output.
@@ -121,7 +125,7 @@ def build_library(work: Path, verilog: str, harness: dict[str, str], defines: li
     Raises:
         ToolError: a tool is missing or fails.
     """
-    (work / "core.v").write_text(verilog)
+    (work / "core.v").write_text(verilog if waves else verilog.replace("@(posedge ", "@(edge "))
     for name, text in harness.items():
         (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_text(text)

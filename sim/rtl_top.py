@@ -36,8 +36,8 @@ class SimulationTop(wiring.Component):
         m.submodules.core = DomainRenamer("core")(core)
         m.domains.core = inner = ClockDomain()
         m.d.comb += inner.clk.eq(ClockSignal("sync"))
-        m.d.sync += inner.rst.eq(ResetSignal("sync"))
         m.domains.host = host = ClockDomain(reset_less=True)
+        m.d.host += inner.rst.eq(ResetSignal("sync"))
         m.d.comb += host.clk.eq(self.clk_host)
         for path, member, value in core.signature.flatten(core):
             outer = self
@@ -49,6 +49,6 @@ class SimulationTop(wiring.Component):
                 m.d.comb += value.eq(outer)
             else:
                 taken = Signal(value.shape(), name="in_" + "_".join(map(str, path)), reset_less=True)
-                m.d["host" if path == ("counter_select",) else "sync"] += taken.eq(outer)
+                m.d["sync" if path[0] == "mem" else "host"] += taken.eq(outer)
                 m.d.comb += value.eq(taken)
         return m

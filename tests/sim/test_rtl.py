@@ -1,5 +1,8 @@
 """The RTL simulator as a backend: registers, memory, prompts, limits, waves, and its errors."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,9 @@ from trilobit.sim.backend import HostSettings
 from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.memory import IDEAL, MemoryModel
 from trilobit.sim.rtl import RtlSimulator
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from random_program import random_program
 
 TINY = load_core("tiny")
 WINDOW, WRITE_START = 512, 256
@@ -69,15 +75,21 @@ def test_a_limit_on_outstanding_requests_costs_cycles(rng):
     assert cycles[1] > cycles[0]
 
 
-def test_gated_clocks_are_the_same_machine(rng):
-    start = memory(rng)
-    results = []
-    for gated in (True, False):
-        with RtlSimulator(TINY, vectors(), start.copy(), gated_clocks=gated) as rtl:
-            rtl.record_retires = True
-            result = rtl.run()
-            results.append((result.cycles, result.counters, rtl.retires, rtl.register(4).tolist(), rtl.memory.tolist()))
-    assert results[0] == results[1]
+@pytest.mark.parametrize("memory_model", ["ideal", "30:2", "7:1"])
+def test_gated_clocks_are_the_same_machine(rng, memory_model):
+    for _ in range(4):
+        random, registers = random_program(rng, TINY)
+        results = []
+        for gated in (True, False):
+            with RtlSimulator(TINY, random, memory_model=memory_model, gated_clocks=gated) as rtl:
+                for index, values in enumerate(registers):
+                    rtl.set_register(index, values)
+                rtl.record_retires = True
+                result = rtl.run(max_cycles=100_000)
+                assert result.halted
+                registers_after = [rtl.register(index).tolist() for index in range(8)]
+                results.append((result.cycles, result.counters, rtl.retires, registers_after, rtl.memory.tolist()))
+        assert results[0] == results[1]
 
 
 def test_retires_come_with_unit_and_cycle(rng):
