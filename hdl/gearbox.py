@@ -256,9 +256,7 @@ class Packer(wiring.Component):
         with m.If(self.i_valid & self.i_ready):
             m.d.sync += have.eq(Mux(wide, slots, slots // 2))
             for k, slot in enumerate(buffer):
-                m.d.sync += slot.eq(
-                    Mux(wide, self.i_data.word_select(k, 8 * n), narrow.word_select(k % (slots // 2), 8 * n))
-                )
+                m.d.sync += slot.eq(Mux(wide, self.i_data.word_select(k, 8 * n), narrow.word_select(k % (slots // 2), 8 * n)))
         with m.If(self.flush):
             m.d.sync += have.eq(0)
 
