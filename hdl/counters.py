@@ -50,10 +50,12 @@ class Counters(wiring.Component):
             update.eq((events != latest) | run.all()),
             self.changes.eq(update | (self.enable & (self.saturated != 0)) | self.clear),
         ]
+        chosen, lasting = Signal(WIDTH), Signal()
         with m.Switch(self.select):
             for i, (counter, event) in enumerate(zip(counters, [*latest, 0], strict=True)):
                 with m.Case(i):
-                    m.d.comb += self.value.eq(counter + Mux(event, run, 0))
+                    m.d.comb += [chosen.eq(counter), lasting.eq(event)]
+        m.d.comb += self.value.eq(chosen + Mux(lasting, run, 0))
         m.d.sync += run.eq(Mux(update, 1, run + 1))
         with m.If(update):
             m.d.counts += latest.eq(events)
