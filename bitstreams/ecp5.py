@@ -25,6 +25,22 @@ def _cells(report: dict) -> dict[str, int]:
     return {name: report["utilization"][cell]["used"] for cell, name in RESOURCES.items()}
 
 
+def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: str, target_mhz: float, seed: int) -> dict:
+    """What is kept of nextpnr's report."""
+    versions = {"yosys": YOSYS.version, "nextpnr": NEXTPNR_ECP5.version}
+    clocks = {re.sub(r"^\$glbnet\$", "", clock): f["achieved"] for clock, f in raw["fmax"].items()}
+    if not clocks:
+        raise ToolError(f"expected a clock in nextpnr's report of {name}, got none")
+    digest = hashlib.sha256("\0".join([verilog, *versions.values(), device, str(seed)]).encode()).hexdigest()[:16]
+    report = {
+        "component": name, "device": f"LFE5U-{device.upper()}-{SPEED}", "evidence": "placed and routed out of context; not run on a device",
+        "core": asdict(config), "resources": _cells(raw),
+        "fmax_mhz": round(min(clocks.values()), 2), "target_mhz": target_mhz, "seed": seed,
+        "tools": versions, "hash": digest,
+    }  # fmt: skip
+    return report
+
+
 def route_out_of_context(component, name: str, config: CoreConfig, folder: Path, *, device: str = "85f", target_mhz: float = 60.0,
                          seed: int = 1, say=lambda text: None) -> dict:  # fmt: skip
     """Synthesise, place and route a component without pins, and leave ``report.json`` in the folder.
@@ -48,7 +64,6 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
     """
     verilog = to_verilog(component, name)
     flags, package = DEVICES[device]
-    versions = {"yosys": YOSYS.version, "nextpnr": NEXTPNR_ECP5.version}
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "top.v").write_text(verilog)
@@ -58,16 +73,7 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
         arguments = [flags, "--package", package, "--speed", SPEED, "--json", "top.json", "--report", "report.json", "--seed", str(seed)]
         NEXTPNR_ECP5.run([*arguments, "--freq", str(target_mhz), "--out-of-context", "--timing-allow-fail"], cwd=work)
         raw = json.loads((work / "report.json").read_text())
-    clocks = {re.sub(r"^\$glbnet\$", "", clock): f["achieved"] for clock, f in raw["fmax"].items()}
-    if not clocks:
-        raise ToolError(f"expected a clock in nextpnr's report of {name}, got none")
-    digest = hashlib.sha256("\0".join([verilog, *versions.values(), device, str(seed)]).encode()).hexdigest()[:16]
-    report = {
-        "component": name, "device": f"LFE5U-{device.upper()}-{SPEED}", "evidence": "placed and routed out of context; not run on a device",
-        "core": asdict(config), "resources": _cells(raw),
-        "fmax_mhz": round(min(clocks.values()), 2), "target_mhz": target_mhz, "seed": seed,
-        "tools": versions, "hash": digest,
-    }  # fmt: skip
+    report = _report(raw, name, verilog, config, device=device, target_mhz=target_mhz, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, suffix=".tmp") as file:
         file.write(json.dumps(report, indent=2) + "\n")

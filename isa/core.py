@@ -30,7 +30,7 @@ class CoreConfig:
         gain_buffer_elements: 16-bit gains that the gain buffer holds.
         burst_beats: longest memory request, in beats.
         load_fifo_beats: beats that the load/store unit takes before it must write them to a register.
-        clock_mhz: the clock that figures are quoted at; for a board preset, one that place and route has reached.
+        clock_mhz: the clock that figures are quoted at, in MHz.
         description: one line for people.
     """
 
