@@ -20,7 +20,7 @@ BOARDS = {"ulx3s": ("ecp5_85f", "sdr_x16")}
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What place and route reports: registers, LUT4 (carry cells as two), DSP blocks and block RAMs."""
+    """What a kept report of the place-and-route tool has: registers, LUT4 (carry cells as two), DSP blocks and block RAMs."""
 
     registers: int
     luts: int
@@ -71,7 +71,7 @@ def estimate_power(core: str, used: Resources, *, clock_mhz: float, bytes_per_se
 
     Args:
         core: a preset with a known board.
-        used: resources from place and route.
+        used: resources of the packed or routed design.
         clock_mhz: the core's clock.
         bytes_per_second: memory traffic.
         activity: low, high and source of the share of registers that toggle in a clock; default: the assumed range.
