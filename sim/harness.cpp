@@ -11,6 +11,7 @@
 
 #include "Vcore.h"
 #include "Vcore___024root.h"
+#include "memory_model.h"
 #include "verilated.h"
 #ifdef WAVES
 #include "verilated_fst_c.h"
@@ -24,11 +25,6 @@ void Vcore___024root___eval(Vcore___024root*);  // Verilator's own evaluation, s
 // The settling of prompt_valid into `waiting`: a pushed token is seen in the next cycle.
 static constexpr uint32_t PROMPT_SETTLE = 3;
 
-struct Read {
-    uint64_t addr, first;  // next byte; cycle of the first beat at the earliest
-    uint32_t beats;
-};
-
 struct Simulation {
     VerilatedContext context;
     std::unique_ptr<Vcore> top;
@@ -41,11 +37,8 @@ struct Simulation {
     // Memory.
     uint8_t* window = nullptr;
     uint64_t size = 0;
-    uint32_t latency = 1, outstanding = 0;
-    std::deque<Read> reads;
-    bool writing = false, responding = false, response_error = false;
-    uint64_t write_addr = 0, response_at = 0;
-    uint32_t write_beats = 0;
+    std::unique_ptr<MemoryModel> memory;
+    bool write_error = false;  // a beat of the write under way was outside the window
 
     // Host.
     std::deque<uint32_t> prompts;
@@ -121,56 +114,48 @@ void Simulation::host_edge() {
 // The memory drives nothing from the next cycle on.
 void Simulation::quiet() { top->MEM(rdata_valid) = top->MEM(wresp_valid) = top->MEM(rd_ready) = top->MEM(wr_ready) = top->MEM(wdata_ready) = 0; }
 
-// What the memory drives in the next cycle (number now + 1).
+// What the memory drives in the next cycle.
 void Simulation::memory_inputs() {
     Vcore& t = *top;
-    t.MEM(rd_ready) = outstanding == 0 || reads.size() < outstanding;
-    t.MEM(rdata_valid) = 0;
-    if (!reads.empty() && now + 1 >= reads.front().first) {
-        Read& read = reads.front();
-        const bool good = in_window(read.addr);
-        t.MEM(rdata_valid) = 1;
+    const MemoryDrive& drive = memory->drive();
+    t.MEM(rd_ready) = drive.rd_ready;
+    t.MEM(rdata_valid) = drive.rdata_valid;
+    if (drive.rdata_valid) {
+        const bool good = in_window(drive.rdata_addr);
         t.MEM(rdata_error) = !good;
-        if (good) std::memcpy(&t.MEM(rdata), window + read.addr, BEAT_BYTES);
-        read.addr += BEAT_BYTES;
-        if (--read.beats == 0) reads.pop_front();
+        if (good) std::memcpy(&t.MEM(rdata), window + drive.rdata_addr, BEAT_BYTES);
     }
-    t.MEM(wr_ready) = !writing && !responding;
-    t.MEM(wdata_ready) = writing;
-    t.MEM(wresp_valid) = responding && now + 1 >= response_at;
-    if (t.MEM(wresp_valid)) {
-        t.MEM(wresp_error) = response_error;
-        responding = false;
-    }
+    t.MEM(wr_ready) = drive.wr_ready;
+    t.MEM(wdata_ready) = drive.wdata_ready;
+    t.MEM(wresp_valid) = drive.wresp_valid;
+    if (drive.wresp_valid) t.MEM(wresp_error) = write_error;
 }
 
 // What the core asked of the memory in this cycle.
 void Simulation::memory_outputs() {
     Vcore& t = *top;
-    if (t.MEM(rd_valid) && t.MEM(rd_ready)) reads.push_back({t.MEM(rd_addr), now + latency, uint32_t(t.MEM(rd_len)) + 1});
-    if (t.MEM(wdata_valid) && t.MEM(wdata_ready)) {
-        uint8_t data[BEAT_BYTES], strobe[(BEAT_BYTES + 7) / 8];
-        std::memcpy(data, &t.MEM(wdata), sizeof data);
-        std::memcpy(strobe, &t.MEM(wdata_strobe), sizeof strobe);
-        if (in_window(write_addr)) {
+    MemoryAsk ask;
+    ask.rd_valid = t.MEM(rd_valid);
+    ask.rd_addr = t.MEM(rd_addr);
+    ask.rd_beats = uint32_t(t.MEM(rd_len)) + 1;
+    ask.wr_valid = t.MEM(wr_valid);
+    ask.wr_addr = t.MEM(wr_addr);
+    ask.wr_beats = uint32_t(t.MEM(wr_len)) + 1;
+    ask.wdata_valid = t.MEM(wdata_valid);
+    if (ask.wdata_valid && t.MEM(wdata_ready)) {
+        const uint64_t addr = memory->write_addr();
+        if (in_window(addr)) {
+            uint8_t data[BEAT_BYTES], strobe[(BEAT_BYTES + 7) / 8];
+            std::memcpy(data, &t.MEM(wdata), sizeof data);
+            std::memcpy(strobe, &t.MEM(wdata_strobe), sizeof strobe);
             for (unsigned i = 0; i < BEAT_BYTES; ++i)
-                if (strobe[i / 8] >> (i % 8) & 1) window[write_addr + i] = data[i];
+                if (strobe[i / 8] >> (i % 8) & 1) window[addr + i] = data[i];
         } else {
-            response_error = true;
-        }
-        write_addr += BEAT_BYTES;
-        if (--write_beats == 0) {
-            writing = false;
-            responding = true;
-            response_at = now + latency;
+            write_error = true;
         }
     }
-    if (t.MEM(wr_valid) && t.MEM(wr_ready)) {
-        writing = true;
-        response_error = false;
-        write_addr = t.MEM(wr_addr);
-        write_beats = uint32_t(t.MEM(wr_len)) + 1;
-    }
+    if (ask.wr_valid && t.MEM(wr_ready)) write_error = false;
+    memory->take(ask);
 }
 
 // Instructions that retire in this cycle.
@@ -226,13 +211,13 @@ void sim_delete(Simulation* sim) {
     delete sim;
 }
 
-void sim_memory(Simulation* sim, uint8_t* window, uint64_t size, uint64_t write_start, uint32_t latency, uint32_t outstanding) {
+int32_t sim_memory(Simulation* sim, uint8_t* window, uint64_t size, uint64_t write_start, const MemoryParameters* parameters) {
     sim->window = window;
     sim->size = size;
-    sim->latency = latency;
-    sim->outstanding = outstanding;
+    sim->memory = make_memory(*parameters, BEAT_BYTES);
     sim->top->window_size = size;
     sim->top->write_start = write_start;
+    return sim->memory != nullptr;
 }
 
 void sim_settings(Simulation* sim, uint32_t seed, uint32_t temperature_m, int32_t temperature_e, uint32_t eos, uint32_t limit) {
@@ -282,6 +267,7 @@ void sim_start(Simulation* sim) {
     t.start = 1;
     sim->tick(true);
     t.start = 0;
+    sim->memory->reset();
     sim->memory_inputs();
     sim->tick(true);
     sim->begin = sim->now;

@@ -5,6 +5,7 @@
 extern "C" {
 
 struct Simulation;
+struct MemoryParameters;  // memory_model.h
 
 // Why sim_run came back.
 enum Reason : int32_t {
@@ -30,7 +31,7 @@ int32_t sim_lanes();
 Simulation* sim_new(const char* wave_file);  // resets the core; wave_file may be null, and must be if built without waves
 void sim_delete(Simulation*);
 
-void sim_memory(Simulation*, uint8_t* window, uint64_t size, uint64_t write_start, uint32_t latency, uint32_t outstanding);
+int32_t sim_memory(Simulation*, uint8_t* window, uint64_t size, uint64_t write_start, const MemoryParameters*);  // 0: unknown kind
 void sim_settings(Simulation*, uint32_t seed, uint32_t temperature_m, int32_t temperature_e, uint32_t eos, uint32_t limit);
 void sim_program(Simulation*, const uint32_t* words, uint32_t count);  // four 32-bit words an instruction, low first
 void sim_push(Simulation*, const uint32_t* tokens, uint32_t count);

@@ -10,13 +10,21 @@ One read channel that returns data in request order, at most a beat a cycle; one
   ``latency`` cycles after the last beat. Reads see a write from its last beat's cycle on.
 """
 
+import ctypes
 from dataclasses import dataclass
 
 from trilobit.errors import ConfigError
 
-__all__ = ["IDEAL", "MemoryModel"]
+__all__ = ["IDEAL", "MemoryModel", "MemoryParameters"]
 
 UNLIMITED = 0
+FIXED = 0  # enum MemoryKind of memory_model.h
+
+
+class MemoryParameters(ctypes.Structure):
+    """The parameters as ``memory_model.h`` takes them."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in ("kind", "latency", "outstanding")]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,10 @@ class MemoryModel:
             raise ConfigError(f"expected a memory latency from 1 to 1000000 cycles, got {self.latency!r}")
         if not 0 <= self.outstanding <= 65536:
             raise ConfigError(f"expected from 1 to 65536 outstanding requests (0: no limit), got {self.outstanding!r}")
+
+    def parameters(self) -> MemoryParameters:
+        """For the compiled models (``sim_memory`` of the RTL simulation, and the cycle model)."""
+        return MemoryParameters(FIXED, self.latency, self.outstanding)
 
     @classmethod
     def parse(cls, text: "str | MemoryModel") -> "MemoryModel":

@@ -205,7 +205,9 @@ class RtlSimulator(Backend):
 
     def _attach(self, memory: np.ndarray, write_start: int, model: MemoryModel) -> None:
         self._attached = memory  # the library keeps a pointer
-        self._lib.sim_memory(self._handle, _pointer(memory), len(memory), write_start, model.latency, model.outstanding)
+        parameters = model.parameters()
+        if not self._lib.sim_memory(self._handle, _pointer(memory), len(memory), write_start, ctypes.byref(parameters)):
+            raise ToolError(f"expected a kind of memory that the simulator knows, got {parameters.kind}; this is a bug")
 
     def _load_program(self, code: Sequence[int]) -> None:
         words = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in code), dtype=np.uint32)
@@ -260,7 +262,7 @@ def _load(path: Path) -> ctypes.CDLL:
     signatures = {
         "sim_beat_bytes": (i32, []), "sim_lanes": (i32, []),
         "sim_new": (handle, [ctypes.c_char_p]), "sim_delete": (void, [handle]),
-        "sim_memory": (void, [handle, handle, u64, u64, u32, u32]), "sim_settings": (void, [handle, u32, u32, i32, u32, u32]),
+        "sim_memory": (i32, [handle, handle, u64, u64, handle]), "sim_settings": (void, [handle, u32, u32, i32, u32, u32]),
         "sim_program": (void, [handle, handle, u32]), "sim_push": (void, [handle, handle, u32]), "sim_start": (void, [handle]),
         "sim_run": (i32, [handle, u64, i32]),
         "sim_cycles": (u64, [handle]), "sim_fault": (u32, [handle]), "sim_fault_pc": (u32, [handle]), "sim_running": (i32, [handle]),
