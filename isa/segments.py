@@ -16,7 +16,7 @@ from trilobit.isa.fixed import ACT_ZERO, MANTISSA_BITS, Scalar
 from trilobit.isa.trits import ROWS_PER_BYTE, ZERO_BYTE, unpack
 
 __all__ = ["HEADER_BYTES", "KINDS", "MAGIC", "Segment", "gains_segment", "header_bytes", "matrix_segment", "parse_segment",
-           "scalar_of", "segment_gains", "segment_trits"]  # fmt: skip
+           "scalar_of", "segment_gains", "segment_header", "segment_trits"]  # fmt: skip
 
 MAGIC = 0xB3
 HEADER_BYTES = 16
@@ -76,7 +76,18 @@ def header_bytes(beat_bytes: int) -> int:
     return -(-HEADER_BYTES // beat_bytes) * beat_bytes
 
 
-def _header(kind: str, rows: int, columns: int, scale: Scalar, beat_bytes: int) -> bytes:
+def segment_header(kind: str, rows: int, columns: int, scale: Scalar, beat_bytes: int) -> bytes:
+    """The header of a segment, padded to whole beats.
+
+    Args:
+        kind: a key of :data:`KINDS`.
+        rows, columns: as in :class:`Segment`.
+        scale: of a matrix; :data:`~trilobit.isa.fixed.ACT_ZERO` for gains.
+        beat_bytes: of the core that will read it.
+
+    Raises:
+        ValueError: a size or a scale that the header can't hold.
+    """
     for name, value in (("rows", rows), ("columns", columns)):
         if not 1 <= value <= 0xFFFF:
             raise ValueError(f"expected {name} from 1 to 65535, got {value}")
@@ -112,7 +123,7 @@ def matrix_segment(packed: np.ndarray, rows: int, scale: Scalar, beat_bytes: int
     width = -(-columns // beat_bytes) * beat_bytes
     payload = np.full((packed.shape[0], width), ZERO_BYTE, dtype=np.uint8)
     payload[:, :columns] = packed
-    return _header("ternary", rows, columns, scale, beat_bytes) + payload.tobytes()
+    return segment_header("ternary", rows, columns, scale, beat_bytes) + payload.tobytes()
 
 
 def gains_segment(gains: np.ndarray, beat_bytes: int) -> bytes:
@@ -126,7 +137,7 @@ def gains_segment(gains: np.ndarray, beat_bytes: int) -> bytes:
         raise ValueError(f"expected a vector of integers, got {gains.dtype} {gains.shape!r}")
     if gains.size and (gains.min() < -0x8000 or gains.max() > 0x7FFF):
         raise ValueError(f"expected gains of 16 bits, got values from {gains.min()} to {gains.max()}")
-    header = _header("gains", 1, len(gains), ACT_ZERO, beat_bytes)
+    header = segment_header("gains", 1, len(gains), ACT_ZERO, beat_bytes)
     return header + _padded(gains.astype("<i2").tobytes(), beat_bytes)
 
 

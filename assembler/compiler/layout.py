@@ -9,13 +9,25 @@ import numpy as np
 from trilobit.assembler.compiler.instr import Instr, Place
 from trilobit.assembler.compiler.ir import Value
 from trilobit.assembler.compiler.select import integers
-from trilobit.assembler.compiler.stream import arrange, check_gains, segment_bytes, segment_data
+from trilobit.assembler.compiler.stream import arrange, check_gains, segment_bytes, segment_of, write_segment
+from trilobit.assembler.compiler.tensors import Tensors
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Region
+from trilobit.isa.segments import Segment
 
-__all__ = ["Layout", "layout", "table_pitch"]
+__all__ = ["Layout", "Part", "layout", "table_pitch"]
 
 _INT16 = "<i2"
+_CHUNK = 1 << 24  # bytes of a table that are made at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes of the read-only part: where they lie, and how to write them into that slice of a memory."""
+
+    addr: int
+    size: int
+    write: Callable[[np.ndarray], None]
 
 
 @dataclass
@@ -26,14 +38,16 @@ class Layout:
         regions: by name, without data.
         window_size, write_start: bytes.
         segments: id of an instruction that takes from the stream -> address of its segment's header.
-        parts: (address, function that makes the bytes) of everything in the read-only part, by address.
+        stream: what each of those segments holds, by address.
+        parts: everything in the read-only part, by address.
     """
 
     regions: dict[str, Region] = field(default_factory=dict)
     window_size: int = 0
     write_start: int = 0
     segments: dict[int, int] = field(default_factory=dict)
-    parts: list[tuple[int, Callable[[], bytes]]] = field(default_factory=list)
+    stream: list[Segment] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     _places: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def address(self, place: Place) -> int:
@@ -43,10 +57,13 @@ class Layout:
     def image(self) -> np.ndarray:
         """The read-only part: [write_start] of uint8."""
         image = np.zeros(self.write_start, dtype=np.uint8)
-        for address, make in self.parts:
-            data = make()
-            image[address : address + len(data)] = np.frombuffer(data, dtype=np.uint8)
+        self.fill(image)
         return image
+
+    def fill(self, memory: np.ndarray) -> None:
+        """Write the read-only part into a memory of zeros: [write_start or more] of uint8, such as a memmap."""
+        for part in self.parts:
+            part.write(memory[part.addr : part.addr + part.size])
 
 
 def table_pitch(columns: int, core: CoreConfig) -> int:
@@ -58,11 +75,19 @@ def _up(size: int, align: int) -> int:
     return -(-size // align) * align
 
 
-def _constant(value: Value) -> bytes:
-    return integers(value.attrs["array"], value).astype("<i4" if value.wide else _INT16).tobytes()
+def _write_constant(value: Value, out: np.ndarray) -> None:
+    out[:] = integers(value.attrs["array"], value).astype("<i4" if value.wide else _INT16).view(np.uint8)
 
 
-def layout(order: Sequence[Instr], tensors: dict[str, np.ndarray], core: CoreConfig, vocabulary: int, store_logits: bool) -> Layout:
+def _write_table(tensors: Tensors, name: str, value: Value, out: np.ndarray) -> None:
+    """All rows of a table into ``out`` [rows, pitch / 2] of int16, some at a time."""
+    step = max(_CHUNK // (2 * out.shape[1]), 1)
+    for start in range(0, len(out), step):
+        stop = min(start + step, len(out))
+        out[start:stop, : value.length] = integers(tensors.table(name, start, stop), value)
+
+
+def layout(order: Sequence[Instr], tensors: Tensors, core: CoreConfig, vocabulary: int, store_logits: bool) -> Layout:
     """Place all that the instructions use.
 
     Raises:
@@ -72,7 +97,7 @@ def layout(order: Sequence[Instr], tensors: dict[str, np.ndarray], core: CoreCon
 
 
 class _Layouter:
-    def __init__(self, order: Sequence[Instr], tensors: dict[str, np.ndarray], core: CoreConfig, vocabulary: int):
+    def __init__(self, order: Sequence[Instr], tensors: Tensors, core: CoreConfig, vocabulary: int):
         self.order, self.tensors, self.core, self.vocabulary = order, tensors, core, vocabulary
         self.align = max(core.beat_bytes, 16)
         self.result = Layout()
@@ -103,9 +128,11 @@ class _Layouter:
         check_gains(items, order, self.core)
         start = self.end
         for i in items:
+            size = segment_bytes(i, self.core)
             self.result.segments[id(i)] = self.end
-            self.result.parts.append((self.end, partial(segment_data, i, self.tensors, self.core)))
-            self.end += segment_bytes(i, self.core)
+            self.result.stream.append(segment_of(i, self.end, self.core))
+            self.result.parts.append(Part(self.end, size, partial(write_segment, i, self.tensors, self.core)))
+            self.end += size
         self._region(name, start, None)  # whole segments and nothing more: the fetch would take padding for a header
         self.end = _up(self.end, self.align)
 
@@ -122,8 +149,9 @@ class _Layouter:
         for name, i in self._used("constants").items():
             value = i.value
             self.result._places["constants", name] = self.end
-            self.result.parts.append((self.end, partial(_constant, value)))
-            self.end += _up(i.length * (4 if value.wide else 2), self.align)
+            size = i.length * (4 if value.wide else 2)
+            self.result.parts.append(Part(self.end, size, partial(_write_constant, value)))
+            self.end += _up(size, self.align)
         self._region("constants", start, None)
 
     def _tables(self) -> None:
@@ -132,13 +160,12 @@ class _Layouter:
             self.result._places["embedding", name] = start
             pitch = table_pitch(i.length, self.core)
 
-            def rows(i: Instr = i, name: str = name, pitch: int = pitch) -> bytes:
-                table = np.zeros((self.vocabulary, pitch // 2), dtype=_INT16)
-                table[:, : i.length] = integers(self.tensors[name], i.value)
-                return table.tobytes()
+            def write(out: np.ndarray, name: str = name, value: Value = i.value, pitch: int = pitch) -> None:
+                _write_table(self.tensors, name, value, out.view(_INT16).reshape(-1, pitch // 2))
 
-            self.result.parts.append((start, rows))
-            self.end += self.vocabulary * pitch
+            size = self.vocabulary * pitch
+            self.result.parts.append(Part(start, size, write))
+            self.end += size
             self._region(f"embedding{n or ''}", start, _INT16)
 
     def _vectors(self, region: str, element: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trilobit.assembler.compiler.ir import Builder, Value, reachable
+from trilobit.assembler.compiler.tensors import Tensors
 from trilobit.errors import CompileError
 from trilobit.isa.core import CoreConfig
 from trilobit.model.graph import Graph, Node
@@ -20,7 +21,7 @@ _SIGMOID_TOP = 1 - 2.0**-18  # the largest sigmoid that the machine's table give
 _EXACT = 1e-6  # constants that are equal up to this cancel: they come from fp32 arithmetic
 
 
-def lower(graph: Graph, tensors: dict[str, np.ndarray], core: CoreConfig) -> list[Value]:
+def lower(graph: Graph, tensors: Tensors, core: CoreConfig) -> list[Value]:
     """The values of a checked graph that has ranges, in an order in which they can be computed; sinks included.
 
     Raises:
@@ -40,7 +41,7 @@ def _times(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, tensors: dict[str, np.ndarray], core: CoreConfig):
+    def __init__(self, graph: Graph, tensors: Tensors, core: CoreConfig):
         self.graph, self.tensors, self.core = graph, tensors, core
         self.builder = Builder()
         self.of: dict[str, Value] = {}
@@ -77,16 +78,16 @@ class _Lowering:
         return self._make("const", node=node, name=name or node.name, array=array, range=top, bounded=True)
 
     def _gain(self, name: str | None) -> np.ndarray | None:
-        return _ones_to_none(None if name is None else self.tensors[name].astype(np.float64))
+        return _ones_to_none(None if name is None else self.tensors.vector(name))
 
     # ---- leaves and norms ------------------------------------------------------------------------------------------
 
     def _embedding(self, node: Node) -> Value:
-        top = float(np.abs(self.tensors[node.attrs["weight"]]).max())
+        top = self.tensors.peak(node.attrs["weight"])
         return self._make("emb", node=node, table=node.attrs["weight"], range=top, bounded=True)
 
     def _constant(self, node: Node) -> Value:
-        return self._const(node, self.tensors[node.attrs["tensor"]])
+        return self._const(node, self.tensors.vector(node.attrs["tensor"]))
 
     def _rmsnorm(self, node: Node, x: Value) -> Value:
         return self._make("norm", x, node=node, gain=self._gain(node.attrs["weight"]), eps=float(node.attrs["eps"]))

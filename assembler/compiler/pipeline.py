@@ -19,13 +19,14 @@ from trilobit.assembler.compiler.lower import lower
 from trilobit.assembler.compiler.points import Policy, choose
 from trilobit.assembler.compiler.schedule import mark_head, schedule
 from trilobit.assembler.compiler.select import select
+from trilobit.assembler.compiler.tensors import Stored, Tensors
 from trilobit.errors import CompileError, ModelError
 from trilobit.isa.core import CoreConfig, load_core, presets
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA, VECTOR_REGISTERS
 from trilobit.model.graph import Graph
 
-__all__ = ["Compiled", "check_model", "compile_graph", "compile_model", "resolve"]
+__all__ = ["Compiled", "check_model", "compile_graph", "compile_model", "resolve", "run_passes"]
 
 
 @dataclass
@@ -68,7 +69,10 @@ class Compiled:
     def memory(self) -> np.ndarray:
         """The memory window as the program starts with it: [window_size] of uint8, a writable copy."""
         memory = np.zeros(self.program.window_size, dtype=np.uint8)
-        memory[: len(self.image)] = self.image
+        if self._image is None:
+            self.layout.fill(memory)
+        else:
+            memory[: len(self._image)] = self._image
         return memory
 
     def weights(self, head: bool = True) -> int:
@@ -157,14 +161,16 @@ def compile_graph(
     folder, core, policy = Path(folder), _core(core), policy or Policy()
     graph, tensors = read_graph(folder)
     tokenizer = folder / "tokenizer.json"
-    compiled = _compile(graph, tensors, core, name or folder.resolve().name, store_logits, policy, registers)
+    name = name or folder.resolve().name
+    compiled = run_passes(graph, Stored(tensors), core, name, store_logits=store_logits, policy=policy, registers=registers)
     compiled.tokenizer = tokenizer if tokenizer.is_file() else None
     return compiled
 
 
-def _compile(
-    graph: Graph, tensors: dict[str, np.ndarray], core: CoreConfig, name: str, store_logits: bool, policy: Policy, registers: int
+def run_passes(
+    graph: Graph, tensors: Tensors, core: CoreConfig, name: str, *, store_logits: bool, policy: Policy, registers: int
 ) -> Compiled:
+    """All passes on a checked graph whose nodes have ranges; arguments as for :func:`compile_graph`."""
     values = lower(graph, tensors, core)
     choose(values, policy)
     instrs = select(values, core, policy, store_logits)

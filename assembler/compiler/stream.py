@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trilobit.assembler.compiler.instr import Instr, Matrix
+from trilobit.assembler.compiler.instr import Instr
+from trilobit.assembler.compiler.tensors import Tensors
 from trilobit.errors import CompileError
 from trilobit.isa import trits
 from trilobit.isa.core import CoreConfig
-from trilobit.isa.segments import gains_segment, header_bytes, matrix_segment
+from trilobit.isa.fixed import ACT_ZERO
+from trilobit.isa.segments import Segment, gains_segment, header_bytes, segment_header
 
-__all__ = ["arrange", "check_gains", "segment_bytes", "segment_data"]
+__all__ = ["arrange", "check_gains", "segment_bytes", "segment_of", "write_segment"]
 
 _GAIN_SEGMENTS = 16  # that may wait in the hardware (trilobit.hdl.stream.GAIN_SEGMENTS)
 
@@ -74,22 +76,29 @@ def check_gains(items: Sequence[Instr], order: Sequence[Instr], core: CoreConfig
             )
 
 
-def segment_data(instr: Instr, tensors: dict[str, np.ndarray], core: CoreConfig) -> bytes:
-    """The bytes of an instruction's segment."""
+def write_segment(instr: Instr, tensors: Tensors, core: CoreConfig, out: np.ndarray) -> None:
+    """Write an instruction's segment.
+
+    Args:
+        out: [segment_bytes] of uint8; every byte is written.
+    """
+    n = core.beat_bytes
     if instr.gains is not None:
-        return gains_segment(instr.gains, core.beat_bytes)
+        out[:] = np.frombuffer(gains_segment(instr.gains, n), dtype=np.uint8)
+        return
     assert instr.matrix is not None
-    return matrix_segment(_rows(tensors, instr.matrix), instr.length, instr.matrix.scale, core.beat_bytes)
+    matrix, start = instr.matrix, header_bytes(n)
+    header = segment_header("ternary", instr.length, matrix.columns, matrix.scale, n)
+    out[:start] = np.frombuffer(header, dtype=np.uint8)
+    groups = out[start:].reshape(-(-instr.length // trits.ROWS_PER_BYTE), -1)
+    groups[:, matrix.columns :] = trits.ZERO_BYTE
+    tensors.packed(matrix.weight, matrix.start, matrix.stop, groups[:, : matrix.columns])
 
 
-def _rows(tensors: dict[str, np.ndarray], matrix: Matrix) -> np.ndarray:
-    """The packed rows of a matrix: whole groups where they start at one, else packed anew."""
-    packed = tensors[matrix.weight]
-    start, stop = matrix.start, matrix.stop
-    first, last = start // trits.ROWS_PER_BYTE, -(-stop // trits.ROWS_PER_BYTE)
-    groups = packed[first:last]
-    if start % trits.ROWS_PER_BYTE == 0 and stop % trits.ROWS_PER_BYTE == 0:
-        return groups
-    offset = start - first * trits.ROWS_PER_BYTE
-    rows = trits.unpack(groups, (last - first) * trits.ROWS_PER_BYTE)
-    return trits.pack(rows[offset : offset + stop - start])
+def segment_of(instr: Instr, addr: int, core: CoreConfig) -> Segment:
+    """What the segment of an instruction holds, with its header at byte ``addr``."""
+    start = header_bytes(core.beat_bytes)
+    beats = (segment_bytes(instr, core) - start) // core.beat_bytes
+    if instr.matrix is None:
+        return Segment("gains", 1, instr.length, ACT_ZERO, addr, addr + start, beats)
+    return Segment("ternary", instr.length, instr.matrix.columns, instr.matrix.scale, addr, addr + start, beats)
