@@ -11,7 +11,7 @@ from trilobit.errors import ToolError
 
 # Public name -> the module that holds it. Loaded on first use, so that running a compiled model needs no torch.
 _HOMES = {
-    "ModelConfig": "reference",
+    "ModelConfig": "config",
     "MatMulFreeLM": "reference",
     "BitLinear": "reference",
     "RMSNorm": "reference",

@@ -13,17 +13,11 @@ differently with another number of threads, and one flipped value spreads throug
 of a golden case). In fp64 the result does not depend on the machine, and agrees with the golden outputs to 1e-6.
 """
 
-import json
-import math
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from trilobit.errors import ModelError
 from trilobit.isa import trits
+from trilobit.model.config import ModelConfig
 from trilobit.model.scan import linear_scan
 
 __all__ = ["GLU", "MLGRU", "BitLinear", "Block", "LinearRecurrence", "MatMulFreeLM", "ModelConfig", "RMSNorm"]
@@ -32,88 +26,6 @@ BITLINEAR_EPS = 1e-6  # of BitLinear's own norm, whatever the configuration's rm
 SCALE_FLOOR = 1e-5  # smallest mean|W| and smallest max|y| that a scale is made from
 # Adding the number below one half and truncating rounds half away from zero exactly; 0.5 itself errs just below a half.
 _ALMOST_HALF = {torch.float32: 0.5 - 2.0**-25, torch.float64: 0.5 - 2.0**-54}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Geometry and constants of a model; the names are those of the published ``config.json``.
-
-    Raises:
-        ModelError: a value that this model cannot have; the message names the field.
-    """
-
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_heads: int = 1
-    expand_ratio: int = 1
-    use_lower_bound: bool = True
-    hidden_ratio: float = 4
-    intermediate_size: int | None = None
-    hidden_act: str = "swish"
-    rms_norm_eps: float = 1e-6
-    use_short_conv: bool = False
-    bos_token_id: int = 1
-    eos_token_id: int = 2
-    tie_word_embeddings: bool = False
-    model_type: str = "hgrn_bit"
-
-    def __post_init__(self) -> None:
-        def need(good: bool, field: str, expected: str) -> None:
-            if not good:
-                raise ModelError(f"model configuration: {field} must be {expected}, got {getattr(self, field)!r}")
-
-        for field in ("vocab_size", "hidden_size", "num_hidden_layers", "num_heads"):
-            value = getattr(self, field)
-            need(isinstance(value, int) and not isinstance(value, bool) and value > 0, field, "a positive integer")
-        need(self.model_type == "hgrn_bit", "model_type", "'hgrn_bit' (the MatMul-free LM)")
-        need(not self.use_short_conv, "use_short_conv", "false (the short convolution is not part of this model)")
-        need(self.expand_ratio == 1, "expand_ratio", "1 (the recurrent state is as wide as the model)")
-        need(self.hidden_act in ("swish", "silu"), "hidden_act", "'swish' (also called 'silu')")
-        need(self.hidden_size % self.num_heads == 0, "num_heads", f"a divisor of hidden_size {self.hidden_size}")
-        need(isinstance(self.rms_norm_eps, float) and 0 < self.rms_norm_eps < 1, "rms_norm_eps", "between 0 and 1")
-        given = self.intermediate_size
-        need(given is None or (isinstance(given, int) and given > 0), "intermediate_size", "null or positive")
-        need(isinstance(self.hidden_ratio, int | float) and self.hidden_ratio > 0, "hidden_ratio", "positive")
-
-    @property
-    def mlp_size(self) -> int:
-        """I: the given intermediate size, or 2/3 of hidden_ratio * H rounded up to a multiple of 256."""
-        if self.intermediate_size is not None:
-            return self.intermediate_size
-        return 256 * math.ceil(int(self.hidden_size * self.hidden_ratio * 2 / 3) / 256)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """From a parsed ``config.json``; keys that do not concern the forward pass are left out."""
-        if not isinstance(values, dict):
-            raise ModelError(f"model configuration: expected a JSON object, got {type(values).__name__}")
-        names = {field.name for field in fields(cls)}
-        known = {key: value for key, value in values.items() if key in names}
-        if known.get("hidden_ratio", 4) is None:  # the published code reads null as 4
-            known["hidden_ratio"] = 4
-        missing = sorted({"model_type", "vocab_size", "hidden_size", "num_hidden_layers"} - set(known))
-        if missing:
-            raise ModelError(f"model configuration: missing {', '.join(missing)}; is this a MatMul-free LM's config?")
-        return cls(**known)
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> "ModelConfig":
-        """Read ``config.json``; raises ModelError if it is missing, no JSON, or of another model."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ModelError(f"{path}: no such file; a model folder holds config.json and model.safetensors") from None
-        except (ValueError, OSError) as error:
-            raise ModelError(f"{path}: expected a JSON object, could not read it: {error}") from error
-        try:
-            return cls.from_dict(values)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """As in ``config.json``, to be read back by :meth:`from_dict`."""
-        return asdict(self)
 
 
 def round_half_away(x: Tensor) -> Tensor:
