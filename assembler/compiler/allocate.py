@@ -38,6 +38,7 @@ class _Allocator:
         self.held: dict[int, Value] = {}
         self.uses: dict[int, list[int]] = {}
         self.source: dict[int, Instr] = {}  # how to load a vector that has a copy in memory
+        self.made: dict[int, int] = {}  # when a vector was first there
         self.scalars: dict[int, int] = {}
         self.free_scalars = list(range(_SCALARS))
         for n, i in enumerate(order):
@@ -63,6 +64,8 @@ class _Allocator:
         for key, v in i.reads.items():
             i.registers[key] = self.register[id(v)]
         ended = [v for v in i.reads.values() if self.uses[id(v)][-1] == n and id(v) in self.register]
+        # The oldest first, not the first operand: which operand is which follows from binary points, registers should not.
+        ended.sort(key=lambda v: self.made[id(v)])
         reused = None
         if i.writes is not None and i.writes.kind == "vector":
             if not self.free and ended:
@@ -88,6 +91,7 @@ class _Allocator:
     def _hold(self, value: Value, register: int) -> None:
         self.register[id(value)] = register
         self.held[id(value)] = value
+        self.made.setdefault(id(value), len(self.made))
 
     def _release(self, value: Value, rest: bool = True) -> None:
         register = self.register.pop(id(value), None)

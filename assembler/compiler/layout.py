@@ -18,7 +18,7 @@ from trilobit.isa.segments import Segment
 __all__ = ["Layout", "Part", "layout", "table_pitch"]
 
 _INT16 = "<i2"
-_CHUNK = 1 << 24  # bytes of a table that are made at once
+_CHUNK = 1 << 22  # bytes of a table that are made at once
 
 
 @dataclass(frozen=True)
