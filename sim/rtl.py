@@ -12,7 +12,7 @@ from trilobit.isa.program import Program
 from trilobit.isa.segments import parse_segment
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
-from trilobit.sim.memory import IDEAL, MemoryModel
+from trilobit.sim.memory import IDEAL, Memory, parse_memory
 from trilobit.sim.rtl_build import core_verilog, simulator_library
 
 __all__ = ["UNITS", "RtlSimulator"]
@@ -42,7 +42,7 @@ class RtlSimulator(Backend):
         program: what to run.
         memory: [window_size] of uint8, the memory itself: stores change it. Default ``program.memory()``.
         settings: what the host asks for.
-        memory_model: ``"ideal"``, ``"LATENCY:OUTSTANDING"`` or a :class:`MemoryModel`.
+        memory_model: a :class:`trilobit.sim.memory.Memory`, or its name as :func:`trilobit.sim.memory.parse_memory` takes it.
         waves: file to write an FST trace of every signal to (a slower build of its own).
         gated_clocks: clock units only in cycles in which they can change; the same machine, faster.
 
@@ -52,7 +52,7 @@ class RtlSimulator(Backend):
     """
 
     def __init__(self, config: CoreConfig, program: Program, memory: np.ndarray | None = None,
-                 settings: HostSettings = DEFAULT_SETTINGS, *, memory_model: "str | MemoryModel" = IDEAL,
+                 settings: HostSettings = DEFAULT_SETTINGS, *, memory_model: str | Memory = IDEAL,
                  waves: str | Path | None = None, gated_clocks: bool = True):  # fmt: skip
         self._sim = None
         if len(program.code) > config.program_words:
@@ -61,7 +61,7 @@ class RtlSimulator(Backend):
         self.config = config
         self.program = program
         self.settings = settings
-        self.memory_model = MemoryModel.parse(memory_model)
+        self.memory_model = parse_memory(memory_model)
         self._memory = initial_memory(program, memory)
         if waves is not None and not Path(waves).absolute().parent.is_dir():
             raise ConfigError(f"expected a folder to write {waves} in, found none")
@@ -203,9 +203,9 @@ class RtlSimulator(Backend):
             self._lib.sim_start(self._handle)
             self._started = True
 
-    def _attach(self, memory: np.ndarray, write_start: int, model: MemoryModel) -> None:
+    def _attach(self, memory: np.ndarray, write_start: int, model: Memory) -> None:
         self._attached = memory  # the library keeps a pointer
-        parameters = model.parameters()
+        parameters = model.parameters(self.config.clock_mhz)
         if not self._lib.sim_memory(self._handle, _pointer(memory), len(memory), write_start, ctypes.byref(parameters)):
             raise ToolError(f"expected a kind of memory that the simulator knows, got {parameters.kind}; this is a bug")
 

