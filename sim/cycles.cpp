@@ -1,0 +1,252 @@
+// The cycle model: the control of the core, without data, equal to the RTL to the cycle. A struct a unit holds the state that the unit's
+// control has in hdl/; latencies come from sim/timing.yaml, memory timing from memory_model.h. Each cycle has two halves: signals(), which
+// computes what the units tell each other from their states, and clock(), the edge.
+// The host is that of the RTL simulation (harness.cpp): tokens that are pushed before the start are in the core's queue before its first
+// instruction, later ones come as the queue takes them, and emitted tokens are taken at once.
+#include "cycles.h"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+
+#include "cycles_ldst.h"
+#include "cycles_matmul.h"
+#include "cycles_pc.h"
+#include "cycles_rmsnorm.h"
+#include "cycles_rowwise.h"
+#include "cycles_stream.h"
+#include "memory_model.h"
+
+namespace {
+
+// hdl/counters.py's counters, in their order; the last, saturated elements, depends on data and stays 0.
+enum Counter : uint32_t {
+    CYCLES, ISSUED, STALL, BUSY = STALL + STALLS, BEATS = BUSY + UNITS, WAIT_WEIGHTS, WAIT_ACTIVATIONS, WAIT_OUTPUT, STREAM_BEATS,
+    LDST_BEATS, WRITE_BEATS, SATURATED, COUNTERS,
+};
+
+// Two readers on the memory's read side (hdl/memarb.py).
+struct Owner {
+    uint32_t beats;
+    bool ldst;
+};
+
+}  // namespace
+
+struct CycleModel {
+    const Machine machine;
+    const Timing timing;
+    std::vector<Instruction> code;
+    std::vector<Segment> segments;
+    Registers registers;
+    Activations acts;
+    LoadStore ldst;
+    RmsNorm rmsnorm;
+    Matmul matmul;
+    RowWise rowwise;
+    StreamFetch stream;
+    ProgramCounter pc;
+    Queue<Owner> owners;
+    uint32_t beats_come = 0;  // of the oldest read request
+    std::unique_ptr<MemoryModel> memory;
+    const MemoryDrive* drive;
+
+    uint64_t now = 0;
+    uint64_t counters[COUNTERS] = {};
+    // The host.
+    std::deque<uint32_t> prompts, prompt_queue, generated;
+    bool prompt_offered = false;
+    uint32_t since_push = 0;
+    std::vector<uint32_t> tokens;
+    std::vector<RetireRecord> retires;
+    std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(1 << 16);
+    bool record = false, started = false;
+
+    CycleModel(const Machine& m, const Timing& t, std::vector<Instruction> c, std::vector<Segment> s, const MemoryParameters& p)
+        : machine(m), timing(t), code(std::move(c)), segments(std::move(s)), acts(machine), ldst(machine), rmsnorm(machine, timing),
+          matmul(machine, timing), rowwise(machine, timing), stream(machine, timing, segments), pc(machine, timing, code),
+          owners(timing.memory_outstanding), memory(make_memory(p, m.beat_bytes)), drive(nullptr) {
+        if (memory) drive = &memory->drive();
+    }
+
+    bool cycle();
+    Reason run(uint64_t max_cycles, bool until_retire);
+};
+
+// A clock cycle. True if an instruction retires.
+bool CycleModel::cycle() {
+    // ---- signals ---------------------------------------------------------------------------------------------------------------------
+    const MemoryDrive memory_drives = *drive;
+    const bool rdata = memory_drives.rdata_valid, rdata_ldst = rdata && owners.front().ldst, rdata_stream = rdata && !rdata_ldst;
+    const bool prompt_valid = !prompt_queue.empty();
+    ldst.signals(registers, pc.fault, memory_drives.wresp_valid);
+    rmsnorm.signals(registers, acts, stream.gain_valid());
+    matmul.signals(registers, acts, stream.header_valid(), stream.weight_valid());
+    rowwise.signals(registers);
+    const bool ready[UNITS] = {ldst.ready(), rmsnorm.ready(*pc.now), matmul.ready, rowwise.ready};
+    pc.signals(registers, acts, ready, stream.push_ready(), prompt_valid, true);
+    const Instruction& next = *pc.now;
+    const uint16_t next_pc = pc.at.pc;
+    const bool room = owners.ready(), rd_ready = memory_drives.rd_ready && room, stream_ready = rd_ready && !ldst.rd_valid;
+    MemoryAsk ask;
+    ask.rd_valid = (ldst.rd_valid || stream.regions.req_valid) && room;
+    ask.rd_addr = ldst.rd_valid ? ldst.addr : stream.regions.req_addr;
+    ask.rd_beats = ldst.rd_valid ? ldst.chunk : stream.regions.req_len;
+    ask.wr_valid = ldst.wr_valid;
+    ask.wr_addr = ldst.addr;
+    ask.wr_beats = ldst.chunk;
+    ask.wdata_valid = ldst.wdata_valid;
+
+    // ---- what is counted and recorded ------------------------------------------------------------------------------------------------
+    ++counters[CYCLES];
+    counters[ISSUED] += pc.issue;
+    if (pc.stall != NONE) ++counters[STALL + pc.stall];
+    counters[BUSY + LDST] += ldst.active();
+    counters[BUSY + RMSNORM] += rmsnorm.active();
+    counters[BUSY + TMATMUL] += matmul.active();
+    counters[BUSY + ROWWISE] += rowwise.active();
+    counters[BEATS] += matmul.beat;
+    counters[WAIT_WEIGHTS] += matmul.wait_weights;
+    counters[WAIT_ACTIVATIONS] += matmul.wait_activations;
+    counters[WAIT_OUTPUT] += matmul.wait_output;
+    counters[STREAM_BEATS] += rdata_stream;
+    counters[LDST_BEATS] += rdata_ldst;
+    counters[WRITE_BEATS] += ldst.wdata_valid && memory_drives.wdata_ready;
+    const bool issues_control = pc.issue && next.unit == CONTROL;
+    const bool retired[UNITS + 1] = {ldst.retires, rmsnorm.retires, matmul.retires, rowwise.retires, issues_control};
+    const uint32_t retired_units = ldst.retires + rmsnorm.retires + matmul.retires + rowwise.retires;
+    const bool any = retired_units || issues_control;
+    if (any) {
+        const uint16_t pcs[UNITS + 1] = {ldst.pc, rmsnorm.retired_pc(), matmul.oldest.front().pc, rowwise.retired_pc(), next_pc};
+        for (unsigned unit = 0; unit <= UNITS; ++unit) {
+            if (!retired[unit]) continue;
+            ++retired_by_pc[pcs[unit]];
+            if (record) retires.push_back({now, pcs[unit], uint16_t(unit), 0});
+        }
+    }
+    if (pc.emit) tokens.push_back(pc.token);
+
+    // ---- the edge --------------------------------------------------------------------------------------------------------------------
+    const auto accepts = [&](Unit unit) { return pc.issue && next.unit == unit; };
+    const bool product_waits = matmul.header_ready && !stream.header_valid(), norm_waits = rmsnorm.segment_ready && !stream.segment_valid();
+    const bool norm_lacks = rmsnorm.gain_ready && !stream.gain_valid();
+    const bool bad_norm = rmsnorm.faulty() || (stream.faulty() && norm_waits);
+    const bool bad_product = matmul.faulty() || (stream.faulty() && product_waits);
+    const uint8_t unit_fault = bad_norm || bad_product ? FAULT_SEGMENT : ldst.faulty() ? FAULT_ADDRESS : 0;
+    const uint16_t unit_fault_pc = pc.unit_pc[bad_norm ? RMSNORM : bad_product ? TMATMUL : LDST];
+    const uint32_t token = pc.token;
+    const bool commits = rowwise.commits();
+    uint32_t committed = 0;
+    if (commits && !generated.empty()) {
+        committed = generated.front();
+        generated.pop_front();
+    }
+    const Header header = stream.headers.front();
+    const bool header_valid = stream.header_valid(), segment_valid = stream.segment_valid();
+    const uint32_t segment_length = stream.lengths.front();
+    const uint64_t push_addr = next.addr;
+    const uint32_t push_beats = next.beats;
+    const bool push = pc.push, pops_prompt = pc.prompt_ready && prompt_valid;
+
+    memory->take(ask);
+    owners.clock(ask.rd_valid && memory_drives.rd_ready, {ask.rd_beats, ldst.rd_valid}, false);
+    if (rdata && ++beats_come == owners.front().beats) {
+        beats_come = 0;
+        owners.clock(false, {}, true);
+    }
+    stream.clock(push, push_addr, push_beats, stream_ready, rdata_stream, matmul.weight_ready, matmul.header_ready, rmsnorm.segment_ready,
+                 rmsnorm.gain_ready);
+    if (ldst.active() || accepts(LDST))
+        ldst.clock(registers, accepts(LDST), next, next_pc, token, rd_ready, rdata_ldst, memory_drives.wr_ready, memory_drives.wdata_ready,
+                   memory_drives.wresp_valid);
+    if (rmsnorm.active() || accepts(RMSNORM))
+        rmsnorm.clock(registers, acts, accepts(RMSNORM), next, next_pc, segment_valid, segment_length);
+    if (matmul.active() || accepts(TMATMUL))
+        matmul.clock(registers, acts, accepts(TMATMUL), next, next_pc, header_valid, header);
+    if (rowwise.active() || accepts(ROWWISE)) rowwise.clock(registers, accepts(ROWWISE), next, next_pc);
+    if (pc.issue) {
+        registers.claim(next.reads, next.writes, ceil_div(next.length, machine.lanes));
+        if (next.kind == NORMQ) acts.claim_write(next.act);
+        if (next.kind == PRODUCT) acts.claim_read(next.act);
+    }
+    const bool alive = retired_units || rdata || memory_drives.wresp_valid || matmul.beat;
+    const bool starved = product_waits || norm_waits || matmul.wait_weights || norm_lacks;
+    pc.clock(retired_units, prompt_valid, prompt_valid ? prompt_queue.front() : 0, commits, committed, unit_fault,
+             unit_fault_pc, alive, starved, pc.unit_pc[norm_waits || norm_lacks ? RMSNORM : TMATMUL]);
+    if (pops_prompt) prompt_queue.pop_front();
+    drive = &memory->drive();
+    ++now;
+    return any;
+}
+
+// As harness.cpp's sim_run, but for what follows the last instruction.
+Reason CycleModel::run(uint64_t max_cycles, bool until_retire) {
+    if (!started) {
+        started = true;
+        while (!prompts.empty() && prompt_queue.size() < timing.host_queue) prompt_queue.push_back(prompts.front()), prompts.pop_front();
+    }
+    for (uint64_t n = 0; n < max_cycles; ++n) {
+        const bool room = prompt_queue.size() < timing.host_queue, offered = prompt_offered;
+        const bool retired = cycle();
+        if (offered) {
+            if (room) prompt_queue.push_back(prompts.front()), prompts.pop_front();
+            since_push = 0;
+        } else {
+            ++since_push;
+        }
+        const bool waits = pc.waiting && prompts.empty() && since_push > timing.host_settle;
+        prompt_offered = !prompts.empty();
+        if (!pc.running) return pc.fault ? REASON_FAULT : REASON_HALTED;
+        if (until_retire && retired) return REASON_RETIRE;
+        if (waits) return REASON_WAITING;
+    }
+    return REASON_LIMIT;
+}
+
+extern "C" {
+
+uint32_t cycles_sizes(uint32_t what) {
+    const uint32_t sizes[] = {sizeof(Instruction), sizeof(Segment), sizeof(Machine), sizeof(Timing), sizeof(MemoryParameters), COUNTERS};
+    return what < sizeof sizes / sizeof *sizes ? sizes[what] : 0;
+}
+
+// Null if the kind of memory is unknown.
+CycleModel* cycles_new(const Machine* machine, const Timing* timing, const Instruction* code, uint32_t words, const Segment* segments,
+                       uint32_t count, const MemoryParameters* memory) {
+    auto model = std::make_unique<CycleModel>(*machine, *timing, std::vector<Instruction>(code, code + words),
+                                              std::vector<Segment>(segments, segments + count), *memory);
+    return model->memory ? model.release() : nullptr;
+}
+
+void cycles_delete(CycleModel* model) { delete model; }
+
+void cycles_push(CycleModel* model, const uint32_t* tokens, uint32_t count) {
+    model->prompts.insert(model->prompts.end(), tokens, tokens + count);
+    model->since_push = 0;
+}
+
+// What argmax finds, in order; 0 behind the last.
+void cycles_generated(CycleModel* model, const uint32_t* tokens, uint32_t count) {
+    model->generated.insert(model->generated.end(), tokens, tokens + count);
+}
+
+int32_t cycles_run(CycleModel* model, uint64_t max_cycles, int32_t until_retire) { return model->run(max_cycles, until_retire); }
+uint64_t cycles_now(CycleModel* model) { return model->now; }
+uint32_t cycles_fault(CycleModel* model) { return model->pc.fault; }
+uint32_t cycles_fault_pc(CycleModel* model) { return model->pc.fault_pc; }
+const uint64_t* cycles_counters(CycleModel* model) { return model->counters; }
+
+uint64_t cycles_tokens(CycleModel* model, const uint32_t** tokens) {
+    *tokens = model->tokens.data();
+    return model->tokens.size();
+}
+
+void cycles_record(CycleModel* model, int32_t on) { model->record = on; }
+
+uint64_t cycles_retires(CycleModel* model, const RetireRecord** records) {
+    *records = model->retires.data();
+    return model->retires.size();
+}
+
+const uint64_t* cycles_retired_by_pc(CycleModel* model) { return model->retired_by_pc.data(); }
+}

@@ -1,0 +1,200 @@
+"""The cycle model: when everything happens in a program, without data, equal to the RTL to the cycle.
+
+It steps the control of each unit (cycles.cpp) with the latencies of ``timing.yaml`` and the memories of ``memory_model.h``, which the RTL
+simulation shares. Equality with the RTL is tested on random programs, memories and cores: the cycle in which each instruction retires,
+all cycles, and all counters (tests/sim/test_cycles_rtl.py). It needs a C++ compiler, and neither Amaranth nor Verilator.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trilobit.errors import ConfigError, ProgramError, ToolError
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.program import Program
+from trilobit.isa.spec import ISA
+from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
+from trilobit.sim.cycles_build import COUNTERS, load_cycles
+from trilobit.sim.cycles_decode import Machine, Segment, decode_program, sorted_segments, stream_segments
+from trilobit.sim.cycles_timing import timing
+from trilobit.sim.memory import IDEAL, Memory, parse_memory
+
+__all__ = ["UNITS", "CycleModel"]
+
+UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise", "control")
+"""Units in the order of the core's ``retire_valid`` bits."""
+
+LIMIT, TOKEN, HALTED, FAULT, WAITING, RETIRE = range(6)  # enum Reason of cycles.h
+FOREVER = (1 << 64) - 1
+SLICE = 20_000_000  # cycles between looks at Python's signals (Ctrl-C)
+DEFAULT_SETTINGS = HostSettings()
+
+
+class _RetireRecord(ctypes.Structure):
+    _fields_ = [("cycle", ctypes.c_uint64), ("pc", ctypes.c_uint16), ("unit", ctypes.c_uint16), ("zero", ctypes.c_uint32)]
+
+
+class CycleModel(Backend):
+    """A program on the cycle model.
+
+    Values are not simulated: registers can't be read or written, stores change nothing, and ``argmax`` finds the tokens that are given.
+
+    Args:
+        program: instructions and memory window.
+        config: the core's parameters.
+        memory: ``"ideal"``, ``"LATENCY:OUTSTANDING"``, a memory's name or file, or a :class:`trilobit.sim.memory.Memory`.
+        settings: what the host asks for; ``eos`` and ``limit`` count.
+        image: [window_size] of uint8 with the stream's headers; default the program's regions.
+        segments: the stream's segments instead of an image; then the image is not made.
+        generated: tokens that ``argmax`` commits, in order; token 0 behind the last. They choose embedding rows, and ``eos`` ends.
+
+    Raises:
+        ProgramError: the program has more words than the core's instruction memory.
+        ToolError: there is no C++ compiler.
+    """
+
+    def __init__(self, program: Program, config: CoreConfig, memory: "str | Memory" = IDEAL, settings: HostSettings = DEFAULT_SETTINGS, *,
+                 image: np.ndarray | None = None, segments: Sequence[Segment] | None = None, generated: Sequence[int] = ()):  # fmt: skip
+        self._model = None
+        if len(program.code) > config.program_words:
+            raise ProgramError(f"program {program.name!r}: expected at most {config.program_words} instructions for core {config.name!r}, "
+                               f"got {len(program.code)}")  # fmt: skip
+        self.config, self.program, self.settings = config, program, settings
+        self.memory_model = parse_memory(memory)
+        self._image = image
+        if segments is None:
+            self._image = initial_memory(program, image)
+            segments = stream_segments(program, config, self._image)
+        self._segments = {segment.addr: segment for segment in segments}
+        self._lib = load_cycles()
+        machine = Machine(
+            **{name: getattr(config, name) for name, _ in Machine._fields_ if hasattr(config, name)},
+            window_size=program.window_size, write_start=program.write_start, eos=settings.eos, limit=settings.limit,
+        )  # fmt: skip
+        ordered = sorted_segments(segments)
+        self._model = self._lib.cycles_new(
+            ctypes.byref(machine), ctypes.byref(timing()), decode_program(program, config), len(program.code),
+            (Segment * len(ordered))(*ordered), len(ordered), ctypes.byref(self.memory_model.parameters(config.clock_mhz)),
+        )  # fmt: skip
+        if not self._model:
+            raise ToolError(f"expected a kind of memory that the model knows, got {memory!r}; this is a bug")
+        self._give(self._lib.cycles_generated, generated, "generated tokens")
+        self._reason = LIMIT
+        self._seen = 0  # retire records handed out by step()
+        self.record_retires = False
+
+    # ---- Backend -----------------------------------------------------------------------------------------------------------
+
+    def push(self, tokens: Sequence[int]) -> None:
+        self._give(self._lib.cycles_push, tokens, "prompt tokens")
+        if self._reason == WAITING and len(tokens):
+            self._reason = LIMIT
+
+    def run(self, on_token: Callable[[int], None] | None = None, *, max_instructions: int | None = None,
+            max_cycles: int | None = None) -> RunResult:  # fmt: skip
+        self._lib.cycles_record(self._handle, int(self.record_retires))
+        budget = FOREVER if max_cycles is None else max_cycles
+        retired = self._retired() if max_instructions is not None else 0
+        while budget > 0 and self._reason not in (HALTED, FAULT, WAITING):
+            before, tokens = self.cycles, len(self._tokens())
+            self._reason = self._lib.cycles_run(self._handle, min(budget, SLICE), int(max_instructions is not None))
+            budget -= self.cycles - before
+            if on_token is not None:
+                for token in self._tokens()[tokens:]:
+                    on_token(token)
+            if max_instructions is not None and self._retired() - retired >= max_instructions:
+                break
+        return self.result()
+
+    def step(self) -> Retire | None:
+        self._lib.cycles_record(self._handle, 1)
+        while self._seen >= len(records := self.retires):
+            if self._reason in (HALTED, FAULT, WAITING):
+                return None
+            self._reason = self._lib.cycles_run(self._handle, SLICE, 1)
+        self._seen += 1
+        return records[self._seen - 1]
+
+    def result(self) -> RunResult:
+        counters = dict(zip(COUNTERS, self._lib.cycles_counters(self._handle)[: len(COUNTERS)], strict=True))
+        del counters["saturated"]
+        return RunResult(
+            tokens=self._tokens(), fault=self._lib.cycles_fault(self._handle), fault_pc=self._lib.cycles_fault_pc(self._handle),
+            halted=self._reason == HALTED, waiting=self._reason == WAITING, retired=self._retired(), cycles=counters["cycles"],
+            counters=counters, weights=self._weights(),
+        )  # fmt: skip
+
+    def set_register(self, index: int, values: np.ndarray) -> None:
+        raise ConfigError("expected the functional or rtl backend for values in registers; the cycle model has no data")
+
+    def register(self, index: int) -> np.ndarray:
+        raise ConfigError("expected the functional or rtl backend to read registers; the cycle model has no data")
+
+    @property
+    def memory(self) -> np.ndarray:
+        """The image as it was given; stores don't change it."""
+        if self._image is None:
+            raise ConfigError("expected an image to read memory, this model was made from segments alone")
+        return self._image
+
+    @property
+    def retires(self) -> list[Retire]:  # type: ignore[override]
+        """Instructions retired since ``record_retires`` was set, in order of their cycle."""
+        pointer = ctypes.c_void_p()
+        count = self._lib.cycles_retires(self._handle, ctypes.byref(pointer))
+        return [Retire(r.pc, UNITS[r.unit], r.cycle) for r in _array(pointer, _RetireRecord, count)]
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles since the program was started."""
+        return self._lib.cycles_now(self._handle)
+
+    def close(self) -> None:
+        if self._model:
+            self._lib.cycles_delete(self._model)
+            self._model = None
+
+    def __del__(self):
+        self.close()
+
+    # ---- the library -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _handle(self) -> int:
+        if not self._model:
+            raise ConfigError("expected an open model, this one was closed")
+        return self._model
+
+    def _give(self, function, tokens: Sequence[int], what: str) -> None:
+        for token in tokens:
+            if not 0 <= token < TOKEN_LIMIT:
+                raise ConfigError(f"expected {what} from 0 to {TOKEN_LIMIT - 1}, got {token!r}")
+        values = np.asarray(tokens, dtype=np.uint32)
+        function(self._handle, ctypes.c_void_p(values.ctypes.data), len(values))
+
+    def _tokens(self) -> list[int]:
+        pointer = ctypes.c_void_p()
+        count = self._lib.cycles_tokens(self._handle, ctypes.byref(pointer))
+        return _array(pointer, ctypes.c_uint32, count)[:]
+
+    def _by_pc(self) -> np.ndarray:
+        return np.ctypeslib.as_array(self._lib.cycles_retired_by_pc(self._handle), shape=(1 << 16,))
+
+    def _retired(self) -> int:
+        return int(self._by_pc().sum())
+
+    def _weights(self) -> int:
+        counts = self._by_pc()
+        total = 0
+        opcode, address = ISA.by_name["tmatmul"].opcode, ISA.fields["addr"]
+        for pc in np.flatnonzero(counts[: len(self.program.code)]).tolist():
+            word = self.program.code[pc]
+            if word & 0xFF == opcode:
+                segment = self._segments[address.get(word)]
+                total += int(counts[pc]) * segment.rows * segment.columns
+        return total
+
+
+def _array(pointer: ctypes.c_void_p, kind, count: int):
+    return ctypes.cast(pointer, ctypes.POINTER(kind))[:count] if count else []
