@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from trilobit.hdl.link import MAX_PAYLOAD, REPLY_MARK, REQUEST_MARK, Cause
 
-__all__ = ["FrameReceiver", "FrameSender", "crc_step"]
+__all__ = ["FrameReceiver", "FrameSender", "crc32_step", "crc_step"]
 
 BUFFER_BYTES = 1 << MAX_PAYLOAD.bit_length()
 
@@ -19,6 +19,15 @@ def crc_step(crc, byte):
         bits = [feedback, *bits[:15]]
         bits[5] = bits[5] ^ feedback
         bits[12] = bits[12] ^ feedback
+    return Cat(*bits)
+
+
+def crc32_step(crc, byte):
+    """The CRC-32 of Ethernet and zip (reflected polynomial 0xEDB88320) after one more byte, as an expression of 32 bits."""
+    bits = [crc[i] ^ byte[i] if i < 8 else crc[i] for i in range(32)]
+    for _ in range(8):
+        feedback, bits = bits[0], [*bits[1:], 0]
+        bits = [bit ^ feedback if 0xEDB88320 >> i & 1 else bit for i, bit in enumerate(bits)]
     return Cat(*bits)
 
 

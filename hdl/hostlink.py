@@ -4,9 +4,9 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from trilobit.hdl.frame import BUFFER_BYTES, FrameReceiver, FrameSender
+from trilobit.hdl.frame import BUFFER_BYTES, FrameReceiver, FrameSender, crc32_step
 from trilobit.hdl.interfaces import EXPONENT_BITS, MemorySignature
-from trilobit.hdl.link import ARGUMENT_BYTES, MAX_DATA, MAX_TOKENS, PROTOCOL_VERSION, REGISTERS, Cause, Operation
+from trilobit.hdl.link import ARGUMENT_BYTES, LOWEST_DIVISOR, MAX_DATA, MAX_TOKENS, PROTOCOL_VERSION, REGISTERS, Cause, Operation
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA, WORD_BYTES
 
@@ -29,6 +29,8 @@ class HostLink(wiring.Component):
         Bytes of the memory behind ``mem``; a multiple of beat_bytes.
     timeout : int
         Clocks between two bytes of a frame after which it is given up.
+    divisor : int
+        Clocks a bit of the line after reset.
 
     Members
     -------
@@ -36,20 +38,25 @@ class HostLink(wiring.Component):
     mem : Out(MemorySignature(config))
     memory_ready : In(1)
         The memory can be used.
+    divisor : Out(16), line_idle : In(1), line_break : In(1)
+        Clocks a bit for the line; it changes while no byte is on the line. A break brings back the first.
     core_reset : Out(1)
         A cycle: reset the core. in_reset : In(1), it is not yet back.
     prog_*, prompt_*, out_*, start, running, halted, waiting, fault, fault_pc, counter_*, and the settings
         The ports of :class:`trilobit.hdl.core.Core` of the same names, seen from the other side.
     """
 
-    def __init__(self, config: CoreConfig, *, memory_size: int, timeout: int):
+    def __init__(self, config: CoreConfig, *, memory_size: int, timeout: int, divisor: int = 1000):
         if memory_size % config.beat_bytes or not 0 < memory_size <= 1 << 40:
             raise ValueError(f"expected a memory size of whole beats of {config.beat_bytes} bytes up to 2^40, got {memory_size!r}")
         self.config = config
         self._memory_size, self._timeout = memory_size, timeout
-        settings = {name: Out(REGISTERS[name].width) for name in SETTINGS} | {"temperature_e": Out(signed(EXPONENT_BITS))}
+        settings = {name: Out(REGISTERS[name].width) for name in SETTINGS} | {
+            "temperature_e": Out(signed(EXPONENT_BITS)), "baud_divisor": Out(16, init=divisor), "divisor": Out(16, init=divisor),
+        }  # fmt: skip
         super().__init__(settings | {
             "i": In(stream.Signature(8)), "o": Out(stream.Signature(8)),
+            "line_idle": In(1, init=1), "line_break": In(1),
             "mem": Out(MemorySignature(config)), "memory_ready": In(1), "core_reset": Out(1), "in_reset": In(1),
             "prog_en": Out(1), "prog_addr": Out(16), "prog_data": Out(ISA.word_bits), "start": Out(1),
             "prompt_valid": Out(1), "prompt_ready": In(1), "prompt_token": Out(24),
@@ -68,11 +75,16 @@ class HostLink(wiring.Component):
         # ``word`` takes bytes in at its top and gives them out at its bottom; what came in last lies in its top bits.
         width = 8 * max(WORD_BYTES, n)
         word = Signal(width)
-        argument, left = Signal(64), Signal(16)  # left: bytes (or tokens) still to do
+        argument, left = Signal(64), Signal(32)  # left: bytes (or tokens) still to do
         got, put = Signal(range(BUFFER_BYTES)), Signal(range(BUFFER_BYTES))
         count = Signal(range(width // 8 + 1))
         replied, last_sequence = Signal(), Signal(8)
         busy = self.running | self.in_reset
+        # A new divisor counts when the reply that belongs to it has gone, the first one again after a break.
+        with m.If(self.line_break):
+            m.d.sync += [self.divisor.eq(self.divisor.init), self.baud_divisor.eq(self.divisor.init)]
+        with m.Elif(self.line_idle & ~tx.busy & ~rx.valid):
+            m.d.sync += self.divisor.eq(self.baud_divisor)
         is_op = {op: rx.operation == op for op in Operation}
 
         def top(bits):
@@ -130,7 +142,7 @@ class HostLink(wiring.Component):
                 Operation.IDENTIFY: rx.length == 0, Operation.POP_TOKENS: rx.length == 0,
                 Operation.WRITE_MEMORY: some & (data % n == 0), Operation.WRITE_PROGRAM: some & (data % WORD_BYTES == 0),
                 Operation.READ_MEMORY: data == 2, Operation.WRITE_REGISTER: data == 8,
-                Operation.READ_REGISTER: data == 0, Operation.PUSH_TOKEN: data == 0,
+                Operation.READ_REGISTER: data == 0, Operation.PUSH_TOKEN: data == 0, Operation.CHECKSUM: data == 4,
             }  # fmt: skip
             with m.State("CHECK_LENGTH"):
                 m.d.sync += left.eq(data)
@@ -157,6 +169,8 @@ class HostLink(wiring.Component):
                             reply(Cause.BUSY)
                     with m.Case(Operation.READ_MEMORY):
                         m.next = "SIZE_FETCH"
+                    with m.Case(Operation.CHECKSUM):
+                        m.next = "SPAN_FETCH"
                     with m.Case(Operation.WRITE_PROGRAM):
                         m.next = "PROGRAM_FETCH"
                         with m.If((argument >= config.program_words) | (argument + (left >> 4) > config.program_words)):
@@ -227,6 +241,42 @@ class HostLink(wiring.Component):
 
             give(n, "READ_GIVE", next_beat)
 
+            # ---- checksum: the memory is read, a beat after the other, and none of it sent -------------------------------
+            crc = Signal(32)
+            take(4, "SPAN")
+            with m.State("SPAN"):
+                m.d.sync += [left.eq(top(32)), crc.eq(~0)]
+                m.next = "CHECK_SPAN"
+            with m.State("CHECK_SPAN"):
+                m.next = "SUM_READ"
+                with m.If((left == 0) | (left % n != 0)):
+                    reply(Cause.LENGTH)
+                with m.Elif((argument % n != 0) | (argument > self._memory_size - n) | (argument + left > self._memory_size)):
+                    reply(Cause.ADDRESS)
+                with m.Elif(~self.memory_ready):
+                    reply(Cause.BUSY)
+            with m.State("SUM_READ"):
+                m.d.comb += mem.rd_valid.eq(1)
+                with m.If(mem.rd_ready):
+                    m.next = "SUM_DATA"
+            with m.State("SUM_DATA"):
+                with m.If(mem.rdata_valid):
+                    m.d.sync += [word.eq(mem.rdata), argument.eq(argument + n), left.eq(left - n), count.eq(0)]
+                    m.next = "SUM"
+                    with m.If(error):
+                        reply(Cause.MEMORY)
+            with m.State("SUM"):
+                m.d.sync += [crc.eq(crc32_step(crc, word[:8])), word.eq(word >> 8), count.eq(count + 1)]
+                with m.If(count == n - 1):
+                    m.d.sync += count.eq(0)
+                    m.next = "SUM_READ"
+                    with m.If(left == 0):
+                        m.next = "SUM_DONE"
+            with m.State("SUM_DONE"):
+                m.d.sync += word.eq(~crc)
+                m.next = "GIVE_SUM"
+            give(4, "GIVE_SUM", lambda: reply(Cause.DONE))
+
             # ---- program -------------------------------------------------------------------------------------------------
             take(WORD_BYTES, "PROGRAM")
             with m.State("PROGRAM"):
@@ -250,7 +300,10 @@ class HostLink(wiring.Component):
                             refuse = busy if register.access == "rw" else C(0)
                             if register.name == "control":
                                 refuse = value[0] & (busy | ~self.memory_ready | value[1])
-                            with m.If(value[register.width :] != 0):
+                            bad = value[register.width :] != 0
+                            if register.name == "baud_divisor":
+                                bad |= value < LOWEST_DIVISOR
+                            with m.If(bad):
                                 reply(Cause.VALUE)
                             with m.Elif(refuse):
                                 reply(Cause.BUSY)

@@ -11,10 +11,10 @@ import binascii
 import enum
 from dataclasses import dataclass
 
-__all__ = ["MAX_DATA", "MAX_PAYLOAD", "MAX_TOKENS", "PROTOCOL_VERSION", "REGISTERS", "REPLY_MARK", "REQUEST_MARK", "Cause", "Operation",
+__all__ = ["BREAK_BITS", "LOWEST_DIVISOR", "MAX_DATA", "MAX_PAYLOAD", "MAX_TOKENS", "PROTOCOL_VERSION", "REGISTERS", "REPLY_MARK", "REQUEST_MARK", "Cause", "Operation",
            "Register", "crc16", "reply_frame", "request_frame", "split_reply"]  # fmt: skip
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 REQUEST_MARK, REPLY_MARK = 0x54, 0x74
 ARGUMENT_BYTES = 8
 MAX_DATA = 256
@@ -23,6 +23,9 @@ MAX_PAYLOAD = ARGUMENT_BYTES + MAX_DATA
 MAX_TOKENS = MAX_DATA // 4
 """Tokens in one reply."""
 HEADER_BYTES, CRC_BYTES = 5, 2
+LOWEST_DIVISOR = 4
+BREAK_BITS = 30
+"""Bits, at the divisor after reset, that a break lasts at least."""
 
 
 class Operation(enum.IntEnum):
@@ -36,6 +39,7 @@ class Operation(enum.IntEnum):
     READ_REGISTER = 5
     PUSH_TOKEN = 6
     POP_TOKENS = 7
+    CHECKSUM = 8
 
 
 class Cause(enum.IntEnum):
@@ -91,6 +95,7 @@ REGISTERS = {
         ("memory_size", 41, "ro", "bytes of the board's memory"),
         ("program_words", 17, "ro", "instruction words that the core holds"),
         ("max_length", 16, "ro", "elements of a vector register"),
+        ("baud_divisor", 16, "any", "clocks a bit of the line, 4 at least, from after the reply on; a break on the line brings the first one back"),
     ])
 }  # fmt: skip
 """Every register by name, in the order of their numbers."""

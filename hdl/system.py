@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from trilobit.hdl.core import Core
@@ -15,6 +16,7 @@ from trilobit.isa.core import CoreConfig
 __all__ = ["HostedCore"]
 
 FRAME_TIMEOUT_BYTES = 64
+RECEIVE_BYTES = 512
 _HOST_OUTPUTS = ("prog_en", "prog_addr", "prog_data", "program_length", "start", "window_size", "write_start", "eos", "limit", "seed",
                  "temperature_m", "temperature_e", "prompt_valid", "prompt_token", "out_ready", "counter_select")  # fmt: skip
 _HOST_INPUTS = ("prompt_ready", "out_valid", "out_token", "running", "halted", "waiting", "fault", "fault_pc", "counter_value")
@@ -61,10 +63,18 @@ class HostedCore(wiring.Component):
         m.submodules.transmitter = transmitter = UartTransmitter(self._divisor)
         core = Core(self._config)
         m.submodules.core = ResetInserter(resetting)(core)
-        m.submodules.link = link = HostLink(self._config, memory_size=self._chip.size, timeout=FRAME_TIMEOUT_BYTES * 10 * self._divisor)
+        m.submodules.link = link = HostLink(self._config, memory_size=self._chip.size, timeout=FRAME_TIMEOUT_BYTES * 10 * self._divisor,
+                                            divisor=self._divisor)  # fmt: skip
+        # Requests that follow each other wait here while the one before is done.
+        m.submodules.received = received = SyncFIFOBuffered(width=8, depth=RECEIVE_BYTES)
         m.submodules.share = share = MemoryShare(self._config)
         m.submodules.controller = controller = self._controller
-        connect(m, receiver.o, link.i)
+        m.d.comb += [
+            received.w_en.eq(receiver.o.valid), received.w_data.eq(receiver.o.payload), receiver.o.ready.eq(received.w_rdy),
+            link.i.valid.eq(received.r_rdy), link.i.payload.eq(received.r_data), received.r_en.eq(link.i.ready),
+            receiver.divisor.eq(link.divisor), transmitter.divisor.eq(link.divisor),
+            link.line_idle.eq(transmitter.idle), link.line_break.eq(receiver.line_break),
+        ]  # fmt: skip
         connect(m, link.o, transmitter.i)
         connect(m, core.mem, share.core)
         connect(m, link.mem, share.host)

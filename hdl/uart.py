@@ -4,12 +4,17 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import cdc, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["UartReceiver", "UartTransmitter"]
+from trilobit.hdl.link import BREAK_BITS, LOWEST_DIVISOR
+
+__all__ = ["DIVISOR_BITS", "UartReceiver", "UartTransmitter"]
+
+
+DIVISOR_BITS = 16
 
 
 def _check(divisor: int) -> None:
-    if divisor < 4:
-        raise ValueError(f"expected a divisor of at least 4 clocks a bit, got {divisor!r}")
+    if not LOWEST_DIVISOR <= divisor < 1 << DIVISOR_BITS:
+        raise ValueError(f"expected a divisor from {LOWEST_DIVISOR} to {(1 << DIVISOR_BITS) - 1} clocks a bit, got {divisor!r}")
 
 
 class UartReceiver(wiring.Component):
@@ -22,28 +27,39 @@ class UartReceiver(wiring.Component):
     Parameters
     ----------
     divisor : int
-        Clocks a bit, at least 4.
+        Clocks a bit after reset.
 
     Members
     -------
     rx : In(1)
         The line; not synchronous to the clock.
+    divisor : In(16)
+        Clocks a bit, at least 4; changes between bytes only. Unconnected it is the parameter.
     o : Out(stream of 8 bits)
     error, overrun : Out(1)
         A cycle each: a byte was dropped.
+    line_break : Out(1)
+        The line has been low for ``BREAK_BITS`` bits of the parameter's length.
     """
 
     def __init__(self, divisor: int):
         _check(divisor)
         self._divisor = divisor
-        super().__init__({"rx": In(1, init=1), "o": Out(stream.Signature(8)), "error": Out(1), "overrun": Out(1)})
+        super().__init__({"rx": In(1, init=1), "divisor": In(DIVISOR_BITS, init=divisor), "o": Out(stream.Signature(8)),
+                          "error": Out(1), "overrun": Out(1), "line_break": Out(1)})  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
         rx = Signal(init=1)
         m.submodules.synchroniser = cdc.FFSynchronizer(self.rx, rx, init=1)
-        timer, bits, shift = Signal(range(self._divisor)), Signal(range(8)), Signal(8)
+        timer, bits, shift = Signal(DIVISOR_BITS), Signal(range(8)), Signal(8)
+        low = Signal(range(BREAK_BITS * self._divisor + 1))  # clocks since the line was high
         timer_done = Signal()
+        m.d.comb += self.line_break.eq(low == BREAK_BITS * self._divisor)
+        with m.If(rx):
+            m.d.sync += low.eq(0)
+        with m.Elif(~self.line_break):
+            m.d.sync += low.eq(low + 1)
         m.d.comb += timer_done.eq(timer == 0)
         with m.If(timer != 0):
             m.d.sync += timer.eq(timer - 1)
@@ -52,18 +68,18 @@ class UartReceiver(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(~rx):
-                    m.d.sync += timer.eq(self._divisor // 2 - 1)
+                    m.d.sync += timer.eq((self.divisor >> 1) - 1)
                     m.next = "START"
             with m.State("START"):  # the middle of the start bit: a glitch is over by now
                 with m.If(timer_done):
-                    m.d.sync += [timer.eq(self._divisor - 1), bits.eq(7)]
+                    m.d.sync += [timer.eq(self.divisor - 1), bits.eq(7)]
                     with m.If(rx):
                         m.next = "IDLE"
                     with m.Else():
                         m.next = "DATA"
             with m.State("DATA"):
                 with m.If(timer_done):
-                    m.d.sync += [shift.eq(Cat(shift[1:], rx)), timer.eq(self._divisor - 1), bits.eq(bits - 1)]
+                    m.d.sync += [shift.eq(Cat(shift[1:], rx)), timer.eq(self.divisor - 1), bits.eq(bits - 1)]
                     with m.If(bits == 0):
                         m.next = "STOP"
             with m.State("STOP"):
@@ -88,29 +104,34 @@ class UartTransmitter(wiring.Component):
     Parameters
     ----------
     divisor : int
-        Clocks a bit, at least 4.
+        Clocks a bit after reset.
 
     Members
     -------
+    divisor : In(16)
+        Clocks a bit, at least 4; changes while ``idle`` only. Unconnected it is the parameter.
     i : In(stream of 8 bits)
         Taken when its start bit can begin in the next cycle.
     tx : Out(1)
         The line, high when idle.
+    idle : Out(1)
+        No byte is on the line.
     """
 
     def __init__(self, divisor: int):
         _check(divisor)
         self._divisor = divisor
-        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
+        super().__init__({"divisor": In(DIVISOR_BITS, init=divisor), "i": In(stream.Signature(8)), "tx": Out(1, init=1), "idle": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        timer, bits, shift = Signal(range(self._divisor)), Signal(range(11)), Signal(9)
+        timer, bits, shift = Signal(DIVISOR_BITS), Signal(range(11)), Signal(9)
+        m.d.comb += self.idle.eq(bits == 0)
         m.d.comb += self.i.ready.eq((bits == 0) | ((bits == 1) & (timer == 0)))
         with m.If(bits != 0):
             m.d.sync += timer.eq(timer - 1)
             with m.If(timer == 0):
-                m.d.sync += [self.tx.eq(shift[0]), shift.eq(Cat(shift[1:], 1)), bits.eq(bits - 1), timer.eq(self._divisor - 1)]
+                m.d.sync += [self.tx.eq(shift[0]), shift.eq(Cat(shift[1:], 1)), bits.eq(bits - 1), timer.eq(self.divisor - 1)]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [self.tx.eq(0), shift.eq(Cat(self.i.payload, 1)), bits.eq(10), timer.eq(self._divisor - 1)]
+            m.d.sync += [self.tx.eq(0), shift.eq(Cat(self.i.payload, 1)), bits.eq(10), timer.eq(self.divisor - 1)]
         return m

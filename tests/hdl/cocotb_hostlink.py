@@ -1,6 +1,7 @@
 """The host link on a memory model, with the core's signals played by the test."""
 
 import os
+import zlib
 
 import cocotb
 import numpy as np
@@ -8,7 +9,18 @@ from link_driver import LinkDriver
 from memory_model import Memory
 from support import cycle, random_numbers, start, step
 
-from trilobit.hdl.link import MAX_DATA, MAX_PAYLOAD, PROTOCOL_VERSION, REGISTERS, REQUEST_MARK, Cause, Operation, crc16, request_frame
+from trilobit.hdl.link import (
+    LOWEST_DIVISOR,
+    MAX_DATA,
+    MAX_PAYLOAD,
+    PROTOCOL_VERSION,
+    REGISTERS,
+    REQUEST_MARK,
+    Cause,
+    Operation,
+    crc16,
+    request_frame,
+)
 from trilobit.isa.core import load_core
 from trilobit.isa.spec import ISA
 
@@ -16,6 +28,7 @@ CONFIG = load_core(os.environ["PRESET"])
 N = CONFIG.beat_bytes
 SIZE = int(os.environ["SIZE"])
 TIMEOUT = int(os.environ["TIMEOUT"])
+DIVISOR = int(os.environ["DIVISOR"])
 memory: Memory | None = None
 
 
@@ -23,7 +36,7 @@ async def boot(dut, **model):
     global memory
     if memory is not None:
         memory.close()
-    await start(dut, memory_ready=1, prompt_ready=1)
+    await start(dut, memory_ready=1, prompt_ready=1, line_idle=1)
     rng = random_numbers()
     memory = Memory(dut, rng.integers(0, 256, SIZE).astype(np.uint8), N, latency=3, busy=0.3, rng=rng, **model)
     return LinkDriver(dut), memory, rng
@@ -76,6 +89,46 @@ async def reads_and_writes_memory(dut):
 
 
 @cocotb.test()
+async def sums_up_memory(dut):
+    """CRC-32 of random spans, a beat, all of it; spans that are none are refused; what a read error leaves is no sum."""
+    link, memory, rng = await boot(dut)
+    spans = [(0, SIZE), (SIZE - N, N)]
+    for _ in range(4):
+        size = N * int(rng.integers(1, SIZE // N + 1))
+        spans.append((N * int(rng.integers(0, (SIZE - size) // N + 1)), size))
+    for addr, size in spans:
+        sum_ = await link.do(Operation.CHECKSUM, addr, size.to_bytes(4, "little"))
+        assert int.from_bytes(sum_, "little") == zlib.crc32(memory.data[addr : addr + size].tobytes())
+    for addr, size, cause in [(0, 0, Cause.LENGTH), (0, SIZE + N, Cause.ADDRESS), (SIZE, N, Cause.ADDRESS), (1, N, Cause.ADDRESS)]:
+        if N > 1 or addr != 1:
+            assert (await link.request(Operation.CHECKSUM, addr, size.to_bytes(4, "little")))[0] == cause
+    dut.memory_ready.value = 0
+    assert (await link.request(Operation.CHECKSUM, 0, N.to_bytes(4, "little")))[0] == Cause.BUSY
+
+
+@cocotb.test()
+async def changes_the_divisor_between_bytes(dut):
+    """A new divisor waits for the reply's last byte on the line; a break brings the first one back."""
+    link, _, _ = await boot(dut)
+    assert dut.divisor.value.to_unsigned() == DIVISOR
+    dut.line_idle.value = 0
+    await link.write("baud_divisor", 20)
+    for _ in range(20):
+        await step(dut)
+        assert dut.divisor.value.to_unsigned() == DIVISOR
+    dut.line_idle.value = 1
+    await step(dut, 2)
+    assert dut.divisor.value.to_unsigned() == 20
+    assert await link.read("baud_divisor") == 20
+    dut.line_break.value = 1
+    await step(dut)
+    dut.line_break.value = 0
+    await step(dut, 2)
+    assert dut.divisor.value.to_unsigned() == DIVISOR
+    assert await link.read("baud_divisor") == DIVISOR
+
+
+@cocotb.test()
 async def writes_the_program(dut):
     link, _, rng = await boot(dut)
     watch = Watch(dut)
@@ -101,8 +154,12 @@ async def every_register(dut):
         if name == "control":
             assert await link.read(name) == 0
             continue
-        assert await link.read(name) == 0
-        for value in ((1 << register.width) - 1, int(rng.integers(0, 1 << register.width))):
+        first, lowest = (DIVISOR, LOWEST_DIVISOR) if name == "baud_divisor" else (0, 0)
+        assert await link.read(name) == first
+        if lowest:
+            too_small = (lowest - 1).to_bytes(8, "little")
+            assert (await link.request(Operation.WRITE_REGISTER, argument, too_small))[0] == Cause.VALUE
+        for value in ((1 << register.width) - 1, int(rng.integers(lowest, 1 << register.width))):
             await link.write(name, value)
             assert await link.read(name) == value
             assert getattr(dut, name).value.to_unsigned() == value
@@ -192,7 +249,7 @@ REFUSED = [
     (Operation.WRITE_PROGRAM, CONFIG.program_words - 1, bytes(32), Cause.ADDRESS),
     (Operation.WRITE_REGISTER, len(REGISTERS), bytes(8), Cause.ADDRESS), (Operation.WRITE_REGISTER, 4, bytes(7), Cause.LENGTH),
     (Operation.READ_REGISTER, len(REGISTERS), b"", Cause.ADDRESS), (Operation.READ_REGISTER, 1 << 32, b"", Cause.ADDRESS),
-    (8, 0, b"", Cause.OPERATION), (255, 0, b"", Cause.OPERATION),
+    (9, 0, b"", Cause.OPERATION), (Operation.CHECKSUM, 0, b"", Cause.LENGTH), (255, 0, b"", Cause.OPERATION),
 ]  # fmt: skip
 
 

@@ -5,6 +5,8 @@ import os
 import cocotb
 from support import cycle, get, put, random_numbers, start, step
 
+from trilobit.hdl.link import BREAK_BITS
+
 DIVISOR = int(os.environ["DIVISOR"])
 
 
@@ -32,7 +34,7 @@ async def until(dut, signal, limit=100 * DIVISOR):
 async def receives_bytes(dut):
     """Back to back and with pauses, also from a sender that is 3 % fast or slow (where a bit has clocks enough to say so)."""
     rng = random_numbers()
-    await start(dut, rx=1)
+    await start(dut, rx=1, divisor=DIVISOR)
     for divisor in {DIVISOR, DIVISOR - DIVISOR // 33, DIVISOR + DIVISOR // 33}:
         for byte in [0x00, 0xFF, 0x55, *rng.integers(0, 256, 20).tolist()]:
             sender = cocotb.start_soon(send_bits(dut, frame(byte), divisor))
@@ -44,7 +46,7 @@ async def receives_bytes(dut):
 @cocotb.test(skip=os.environ["SIDE"] != "receiver")
 async def documented_latency(dut):
     """The byte is offered 9.5 bits and three clocks after its start bit began."""
-    await start(dut, rx=1)
+    await start(dut, rx=1, divisor=DIVISOR)
     await step(dut, 20)
     cocotb.start_soon(send_bits(dut, frame(0xA5)))
     now = 0
@@ -61,7 +63,7 @@ async def documented_latency(dut):
 @cocotb.test(skip=os.environ["SIDE"] != "receiver")
 async def drops_what_is_broken(dut):
     """A glitch is no byte; a byte without a stop bit is an error; a second byte that nobody made room for is an overrun."""
-    await start(dut, rx=1)
+    await start(dut, rx=1, divisor=DIVISOR)
     await send_bits(dut, [0], max(1, DIVISOR // 2 - 2))
     await step(dut, 12 * DIVISOR)
     assert dut.o__valid.value == 0
@@ -79,11 +81,34 @@ async def drops_what_is_broken(dut):
     assert await get(dut, "o", "payload", limit=3 * DIVISOR) == (0x31,), "and it goes on"
 
 
+@cocotb.test(skip=os.environ["SIDE"] != "receiver")
+async def follows_another_divisor_and_sees_a_break(dut):
+    """At another rate bytes are received the same; a break is told when the line was low for its bits of the first rate, not before."""
+    other = DIVISOR + 5
+    await start(dut, rx=1, divisor=other)
+    for byte in (0x3C, 0x81):
+        sender = cocotb.start_soon(send_bits(dut, frame(byte), other))
+        assert await get(dut, "o", "payload", limit=20 * other) == (byte,)
+        await sender
+    dut.rx.value = 0
+    for _ in range(BREAK_BITS * DIVISOR):
+        await step(dut)
+        assert dut.line_break.value == 0
+    await step(dut, 4)
+    await cycle(dut)
+    assert dut.line_break.value == 1 and dut.o__valid.value == 0
+    await step(dut)
+    await send_bits(dut, [1], 5)
+    await send_bits(dut, frame(0x42), other)
+    assert dut.line_break.value == 0
+    assert await get(dut, "o", "payload", limit=3 * other) == (0x42,)
+
+
 @cocotb.test(skip=os.environ["SIDE"] != "transmitter")
 async def sends_bytes(dut):
     """Every bit is there for exactly its clocks; bytes follow each other without a gap."""
     rng = random_numbers()
-    await start(dut)
+    await start(dut, divisor=DIVISOR)
     data = [0x00, 0xFF, 0xA5, *rng.integers(0, 256, 10).tolist()]
     line: list[int] = []
 

@@ -9,14 +9,14 @@ from trilobit.hdl.hostlink import HostLink
 from trilobit.hdl.link import REGISTERS, REQUEST_MARK, Cause, Operation, crc16, reply_frame, request_frame, split_reply
 from trilobit.isa.core import load_core
 
-SIZE, TIMEOUT = 1536, 300
+SIZE, TIMEOUT, DIVISOR = 1536, 300, 77
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "host-link.md"
 
 
 @pytest.mark.parametrize(("preset", "simulators"), [("tiny", ("verilator", "icarus")), ("axi512", ("verilator",))])
 def test_hostlink_does_or_refuses(preset, simulators, seed):
-    link = HostLink(load_core(preset), memory_size=SIZE, timeout=TIMEOUT)
-    env = {"PRESET": preset, "SIZE": SIZE, "TIMEOUT": TIMEOUT}
+    link = HostLink(load_core(preset), memory_size=SIZE, timeout=TIMEOUT, divisor=DIVISOR)
+    env = {"PRESET": preset, "SIZE": SIZE, "TIMEOUT": TIMEOUT, "DIVISOR": DIVISOR}
     run_cocotb(link, "hostlink", "cocotb_hostlink", env=env, simulators=simulators, seed=seed)
 
 
