@@ -11,8 +11,8 @@ import binascii
 import enum
 from dataclasses import dataclass
 
-__all__ = ["BREAK_BITS", "LOWEST_DIVISOR", "MAX_DATA", "MAX_PAYLOAD", "MAX_TOKENS", "PROTOCOL_VERSION", "REGISTERS", "REPLY_MARK", "REQUEST_MARK", "Cause", "Operation",
-           "Register", "crc16", "reply_frame", "request_frame", "split_reply"]  # fmt: skip
+__all__ = ["BREAK_BITS", "LOWEST_DIVISOR", "MAX_DATA", "MAX_PAYLOAD", "MAX_TOKENS", "PROTOCOL_VERSION", "REGISTERS", "REPLY_MARK",
+           "REQUEST_MARK", "Cause", "Operation", "Register", "crc16", "reply_frame", "request_frame", "split_reply"]  # fmt: skip
 
 PROTOCOL_VERSION = 2
 REQUEST_MARK, REPLY_MARK = 0x54, 0x74
@@ -95,7 +95,8 @@ REGISTERS = {
         ("memory_size", 41, "ro", "bytes of the board's memory"),
         ("program_words", 17, "ro", "instruction words that the core holds"),
         ("max_length", 16, "ro", "elements of a vector register"),
-        ("baud_divisor", 16, "any", "clocks a bit of the line, 4 at least, from after the reply on; a break on the line brings the first one back"),
+        ("baud_divisor", 16, "any", "clocks a bit of the line, 4 at least, from after the reply on; a break on the line brings the "
+                                    "first one back"),
     ])
 }  # fmt: skip
 """Every register by name, in the order of their numbers."""
