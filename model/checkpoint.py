@@ -12,7 +12,6 @@ Only safetensors and JSON are read: nothing in a model folder can run code.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +20,12 @@ from torch import Tensor
 
 from trilobit.errors import ModelError
 from trilobit.model.files import atomic_folder, open_tensors
+from trilobit.model.importing import PACKED_LAYOUT, is_packed
 from trilobit.model.reference import BitLinear, MatMulFreeLM, ModelConfig
+from trilobit.model.shards import weight_files
 
 __all__ = ["load_pretrained", "load_weights", "packed_tensors", "save_packed", "write_config"]
 
-PACKED_VERSION = 1
 _UNPACK_AT_EVERY_CALL_ABOVE = 100_000_000  # parameters: beyond it, fp32 copies of all matrices take too much memory
 
 
@@ -134,7 +134,7 @@ def _check(file: Path, name: str, tensor: Tensor, shape: tuple[int, ...], packed
 
 def _tensors(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
     """Every tensor of a folder or file, one at a time: (file, key, tensor)."""
-    for file, keys in _files(folder).items():
+    for file, keys in weight_files(folder).items():
         with open_tensors(file, "pt") as handle:
             held = set(handle.keys())
             absent = sorted(set(keys or held) - held)
@@ -144,33 +144,8 @@ def _tensors(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:
                 yield file, name, handle.get_tensor(name)
 
 
-def _files(folder: Path) -> dict[Path, list[str] | None]:
-    """The files to read, each with the keys that an index promises (None without an index)."""
-    if folder.is_file() or folder.suffix == ".safetensors":
-        return {folder: None}
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists() or not index.exists():
-        return {single: None}
-    try:
-        places = json.loads(index.read_bytes())["weight_map"]
-        files: dict[Path, list[str] | None] = {}
-        for key, name in places.items():
-            if Path(name).name != name:
-                raise ValueError(f"{name!r} is not a file name")
-            files.setdefault(folder / name, []).append(key)  # type: ignore[union-attr]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{index}: expected a weight_map of keys to files, could not use it: {error!r}") from error
-    return files
-
-
 def _is_packed(config: Path) -> bool:
-    values: dict[str, Any] = json.loads(config.read_bytes())
-    layout = values.get("trilobit")
-    if layout is None:
-        return False
-    if layout != {"layout": "packed", "version": PACKED_VERSION}:
-        raise ModelError(f"{config}: expected the packed layout, version {PACKED_VERSION}, got {layout!r}; pack it again")
-    return True
+    return is_packed(json.loads(config.read_bytes()), config)
 
 
 def packed_tensors(model: MatMulFreeLM) -> dict[str, np.ndarray]:
@@ -192,7 +167,7 @@ def packed_tensors(model: MatMulFreeLM) -> dict[str, np.ndarray]:
 
 def write_config(config: ModelConfig, folder: Path) -> None:
     """``config.json`` of the packed layout."""
-    values = {**config.to_dict(), "trilobit": {"layout": "packed", "version": PACKED_VERSION}}
+    values = {**config.to_dict(), "trilobit": PACKED_LAYOUT}
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 

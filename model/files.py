@@ -6,20 +6,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from trilobit.errors import ModelError
 
-__all__ = ["atomic_folder", "open_tensors", "read_numpy"]
+__all__ = ["atomic_folder", "open_tensors"]
 
 
 @contextlib.contextmanager
-def atomic_folder(folder: str | Path) -> Iterator[Path]:
+def atomic_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``folder`` to write into; moved there if the block ends without an exception.
 
     A new folder appears in one step. Into an existing one the files move one by one, each replacing its namesake;
-    other files there stay.
+    other files there stay. With ``replace`` the old folder goes as a whole, after the new one is complete.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +31,11 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
             path.chmod(0o644)  # safetensors writes files for the owner alone
         if not folder.exists():
             temporary.rename(folder)
+        elif replace:
+            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+            folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old)
         else:
             for path in sorted(temporary.iterdir()):
                 os.replace(path, folder / path.name)
@@ -54,9 +58,3 @@ def open_tensors(path: str | Path, framework: str) -> Iterator[safe_open]:
         ) from error
     with handle:
         yield handle
-
-
-def read_numpy(path: str | Path) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file as NumPy arrays; errors as :func:`open_tensors`."""
-    with open_tensors(path, "np") as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict

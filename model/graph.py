@@ -16,7 +16,8 @@ import numpy as np
 
 from trilobit.errors import CompileError, ModelError
 from trilobit.isa import trits
-from trilobit.model.files import read_numpy
+from trilobit.model.quantise import count_trits
+from trilobit.model.tensorfile import TensorReader
 
 __all__ = [
     "OPERATIONS",
@@ -178,19 +179,24 @@ def load_graph(folder: str | Path) -> Graph:
 
 
 def load_tensors(graph: Graph, folder: str | Path) -> dict[str, np.ndarray]:
-    """The tensors that the graph uses, by name; ModelError if the file or one of them is missing or misshaped."""
+    """The tensors that the graph uses, by name, mapped from the file: read where they are used, and never written to.
+
+    Raises:
+        ModelError: the file or one of the tensors is missing or misshaped.
+    """
     path = Path(folder) / graph.tensors
-    tensors = read_numpy(path)
-    missing = [name for name in graph.tensor_names() if name not in tensors]
+    reader = TensorReader(path)
+    missing = [name for name in graph.tensor_names() if name not in reader.entries]
     if missing:
         raise ModelError(f"{path}: missing {', '.join(missing)}; the file and graph.json are not of one export")
+    tensors = {name: reader.map(name) for name in graph.tensor_names()}
     for node in graph.nodes:
         if node.op == "bitlinear":
             expected = (-(-node.attrs["rows"] // trits.ROWS_PER_BYTE), node.attrs["cols"])
             weight = tensors[node.attrs["weight"]]
             if weight.shape != expected or weight.dtype != np.uint8:
                 raise ModelError(f"{path}: {node.attrs['weight']}: expected uint8 {expected}, got {weight.dtype} {weight.shape}")
-    return {name: tensors[name] for name in graph.tensor_names()}
+    return tensors
 
 
 def _round_half_away(x: np.ndarray) -> np.ndarray:
@@ -365,7 +371,9 @@ def estimate_ranges(graph: Graph, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _root_mean_square(x: np.ndarray) -> float:
-    return math.sqrt(float(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
+    flat, step = x.reshape(-1), 1 << 20  # an embedding is too large for a copy in fp64
+    total = sum(float(np.square(flat[n : n + step], dtype=np.float64).sum()) for n in range(0, len(flat), step))
+    return math.sqrt(total / x.size) if x.size else 0.0
 
 
 def _estimate(node: Node, r: list[float], p: list[float], tensors: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -389,7 +397,8 @@ def _estimate(node: Node, r: list[float], p: list[float], tensors: dict[str, np.
             return mean, min(math.sqrt(node.shape[0]), ESTIMATE_SIGMAS) * largest
         case "bitlinear":
             # A sum of (share of nonzero trits) * cols independent terms, each of the normed input's size.
-            share = np.count_nonzero(trits.unpack(tensors[attrs["weight"]], attrs["rows"])) / (attrs["rows"] * attrs["cols"])
+            counts = count_trits(tensors[attrs["weight"]], attrs["rows"])
+            share = (counts.minus + counts.plus) / (attrs["rows"] * attrs["cols"])
             return normal(attrs["scale"] * math.sqrt(share * attrs["cols"]) * gain(attrs["norm_weight"])[0])
         case "recurrence":
             return r[0], p[0]

@@ -32,6 +32,11 @@ class Tokenizer:
         """Tokens of the vocabulary, added ones included."""
         return self._tokenizer.get_vocab_size()
 
+    @property
+    def highest(self) -> int:
+        """The largest token, -1 if there is none: numbers may have gaps."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, without special tokens around it."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
