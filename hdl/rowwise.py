@@ -122,7 +122,7 @@ class RowWise(wiring.Component):
             return next((f"rowwise_{first}" for first, last in _SECTIONS if first <= cycle <= last), back)
 
         stage = section if self.gated_clocks else one_domain
-        units = [RowWiseLane(stage) for _ in range(lanes)]
+        units = [RowWiseLane(stage, noisy=i == 0) for i in range(lanes)]
         for i, lane in enumerate(units):
             m.submodules[f"lane{i}"] = lane
 
@@ -251,6 +251,7 @@ class RowWise(wiring.Component):
             "k2": chain("constant", constant1, 1).at(2), "rotate2": shb2[:5],
             "keep3": keep3, "fill3": fill3, "check3": check3, "round3": round3,
             "mirror4": chain("mirror", neg).at(4), "shift7": chain("shift", shift1, 1).at(7), "wide19": chain("wide", wide).at(19),
+            "noise18": noisies.at(18),
         }  # fmt: skip
         for name in _FLAG_NAMES:
             control[name] = chain(name, flags[name]).at(int(re.search(r"\d+$", name)[0]))
@@ -286,25 +287,25 @@ class RowWise(wiring.Component):
             self.retire.pc.eq(chain("pc", entry20.pc, 20).at(21)),
         ]
 
-        # ---- argmax (noise in cycles 2 to 20, search in cycle 20) -----------------------------------------------------------
+        # ---- argmax (the noise is added in cycle 18, search in cycle 20) -------------------------------------------------------
         noise, search = GumbelNoise(), ArgmaxSearch()
         m.submodules.noise, m.submodules.search = DomainRenamer(noise_clock)(noise), DomainRenamer(back)(search)
-        index = Signal(32, reset_less=True)
+        index = Signal(TOKEN_BITS, reset_less=True)
         with m.If(accept):
             m.d[front] += index.eq(field("base"))
         with m.Elif(enter):
             m.d[front] += index.eq(index + 1)
-        index2 = chain("index", index).at(2)
+        early = chain("index", index).at(18 - NOISE_LATENCY)
         m.d.comb += [
-            noise.key0.eq(self.seed),
-            noise.key1.eq(self.position),
-            noise.counter.eq(index2),
+            noise.seed.eq(self.seed),
+            noise.position.eq(self.position),
+            noise.index.eq(early),
+            units[0].noise.eq(noise.o),
             search.valid.eq(valid20 & argmax20),
             search.last.eq(last20),
             search.restart.eq(entry20.first),
-            search.logit.eq(units[0].result),
-            search.noise.eq(noise.o & noisies.at(20).replicate(len(noise.o))),
-            search.index.eq(delay_in_memory(m, "index_delay", tick, index2[:TOKEN_BITS], 2, 2 + NOISE_LATENCY, stage)),
+            search.score.eq(units[0].result),
+            search.index.eq(delay_in_memory(m, "index_delay", tick, early, 18 - NOISE_LATENCY, 20, stage)),
             self.token_valid.eq(self.retire.valid & argmaxes.at(21) & chain("commit", entry20.commit, 20).at(21)),
             self.token.eq(search.best),
         ]

@@ -4,15 +4,13 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from trilobit.hdl.rowwise_noise import GUMBEL_BITS
-
 __all__ = ["TOKEN_BITS", "ArgmaxSearch"]
 
 TOKEN_BITS = 24
 
 
 class ArgmaxSearch(wiring.Component):
-    """Keeps the largest ``logit + noise`` and the index of its first appearance.
+    """Keeps the largest score and the index of its first appearance.
 
     An element a clock; ``best`` includes an element one cycle later. The search goes on from
     instruction to instruction until one restarts it.
@@ -23,25 +21,23 @@ class ArgmaxSearch(wiring.Component):
         An element, the last one of its instruction.
     restart : In(1)
         The element's instruction starts a new search; with all its elements.
-    logit : In(signed(32)), noise : In(signed(22)), index : In(24)
+    score : In(signed(32)), index : In(24)
     best : Out(24)
     """
 
     valid: In(1)
     last: In(1)
     restart: In(1)
-    logit: In(signed(32))
-    noise: In(signed(GUMBEL_BITS))
+    score: In(signed(32))
     index: In(TOKEN_BITS)
     best: Out(TOKEN_BITS)
 
     def elaborate(self, platform):
         m = Module()
         begins = Signal(init=1)  # the next element is the first of its instruction
-        score, largest = Signal(signed(33)), Signal(signed(33))
-        m.d.comb += score.eq(self.logit + self.noise)
+        largest = Signal(signed(32))
         with m.If(self.valid):
             m.d.sync += begins.eq(self.last)
-            with m.If((begins & self.restart) | (score > largest)):  # the lowest index keeps a tie
-                m.d.sync += [largest.eq(score), self.best.eq(self.index)]
+            with m.If((begins & self.restart) | (self.score > largest)):  # the lowest index keeps a tie
+                m.d.sync += [largest.eq(self.score), self.best.eq(self.index)]
         return m

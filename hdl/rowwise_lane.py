@@ -32,6 +32,7 @@ from trilobit.hdl.multiply import Multiplier, limbs
 from trilobit.hdl.rowwise_delay import Chain, Stage, delay_in_memory, one_domain
 from trilobit.hdl.shift import RoundSaturate, add_carry, fits, limit, normalise_left
 from trilobit.hdl.table import TableFunction
+from trilobit.isa.noise import NOISE_BITS
 from trilobit.isa.semantics import LOG2E
 from trilobit.isa.tables import EXP2, FRACTION_BITS, RECIP
 
@@ -59,7 +60,7 @@ class LaneControl(data.StructLayout):
             "add4": 1, "subtract4": 1, "negate4": 1, "divide4": 1, "whole4": 1, "abs4": 1, "nabs4": 1, "mirror4": 1,
             "b_factor4": 1, "c_factor4": 1, "count_b4": 1, "count_x4": 1, "count_factor4": 1, "count_c4": 1,
             "max5": 1, "exp7": 1, "sigmoid7": 1, "divide7": 1, "shift7": signed(8),
-            "divide9": 1, "exp12": 1, "sigmoid12": 1, "table13": 1, "addend18": 1, "wide19": 1,
+            "divide9": 1, "exp12": 1, "sigmoid12": 1, "table13": 1, "addend18": 1, "noise18": 1, "wide19": 1,
         })  # fmt: skip
 
 
@@ -69,6 +70,7 @@ class RowWiseLane(wiring.Component):
     Parameters
     ----------
     stage : clock domains of the stages, see :mod:`trilobit.hdl.rowwise_delay`.
+    noisy : the lane that argmax goes through.
 
     Members
     -------
@@ -79,6 +81,8 @@ class RowWiseLane(wiring.Component):
         Operands, in cycle 1.
     a_held : Out(signed(32))
         The captured a, in cycle 2.
+    noise : In(signed(22))
+        Added to the shifted product in cycle 18; only with ``noisy``.
     result : Out(signed(32)), saturated : Out(1)
         In cycle 20.
     """
@@ -92,8 +96,11 @@ class RowWiseLane(wiring.Component):
     result: Out(signed(32))
     saturated: Out(1)
 
-    def __init__(self, stage: Stage = one_domain):
+    noise: In(signed(NOISE_BITS))
+
+    def __init__(self, stage: Stage = one_domain, *, noisy: bool = False):
         self._stage = stage
+        self._noisy = noisy
         super().__init__()
 
     def elaborate(self, platform):
@@ -272,13 +279,16 @@ class RowWiseLane(wiring.Component):
         finish = RoundSaturate(58)
         m.submodules.finish = DomainRenamer(stage(20))(finish)
         late18 = delay_in_memory(m, "p_delay", self.tick, Cat(p5, over5), 5, 18, stage)
+        addend18 = (late18[:32] & ctl.addend18.replicate(32)).as_signed()
+        if self._noisy:
+            addend18 |= self.noise & ctl.noise18.replicate(32).as_signed()
         over20 = Chain(m, "over", late18[-1], 18, stage).at(20)
         m.d.comb += [
             multiply.a.eq(delay_in_memory(m, "d_delay", self.tick, d6, 6, 14, stage)),
             multiply.b.eq(factor14),
             finish.value.eq(multiply.product),
             Cat(finish.shift, finish.short).eq(delay_in_memory(m, "shift_delay", self.tick, Cat(shift9, short9), 9, 16, stage)),
-            finish.addend.eq((late18[:32] & ctl.addend18.replicate(32)).as_signed()),
+            finish.addend.eq(addend18),
             finish.wide.eq(ctl.wide19),
         ]
         m.d.comb += [self.result.eq(finish.result), self.saturated.eq(finish.saturated | over20)]

@@ -1,167 +1,136 @@
-"""Gumbel noise for argmax: a random number from seed, position and index, and its double logarithm, an element a clock."""
+"""Gumbel noise for argmax: a random word from seed, position and index, and a table, an element a clock."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from trilobit.hdl.rowwise_delay import Chain
-from trilobit.hdl.shift import add_carry, normalise_left
-from trilobit.hdl.table import TableFunction
-from trilobit.isa.semantics import POSITION_SALT
-from trilobit.isa.tables import FRACTION_BITS, LOG2
+from trilobit.hdl.shift import add_carry
+from trilobit.isa.noise import (
+    HALF_BITS,
+    MULTIPLIER,
+    NOISE_BITS,
+    NOISE_TABLE,
+    OCTAVES,
+    PLACE_BITS,
+    POSITION_TURNS,
+    REST_BITS,
+    ROUND_CONSTANT,
+    ROUNDS,
+    SEED_TURNS,
+    SLOPE_BITS,
+    WORD_BITS,
+)
 
-__all__ = ["GUMBEL_BITS", "LOG2_LATENCY", "NOISE_LATENCY", "THREEFRY_LATENCY", "GumbelNoise", "Log2", "Threefry"]
+__all__ = ["HASH_LATENCY", "NOISE_LATENCY", "CounterHash", "GumbelNoise"]
 
-THREEFRY_LATENCY = 8
-LOG2_LATENCY = 4
-NOISE_LATENCY = THREEFRY_LATENCY + 2 * LOG2_LATENCY + 2
-GUMBEL_BITS = 22
-_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-
-
-class Threefry(wiring.Component):
-    """First word of Threefry-2x32 with 13 rounds, as ``trilobit.isa.semantics.threefry``.
-
-    Latency :data:`THREEFRY_LATENCY` cycles, a number a clock; free of resets. At most two additions between
-    registers. The key must stand from two cycles before the first counter on (its sums are registered).
-
-    Members
-    -------
-    key0, key1 : In(32); counter : In(32)
-    o : Out(32)
-    """
-
-    key0: In(32)
-    key1: In(32)
-    counter: In(32)
-    o: Out(32)
-
-    def elaborate(self, platform):
-        m = Module()
-
-        def reg(name):
-            return Signal(32, name=name, reset_less=True)
-
-        # Sums of the key that the schedule injects; one word more than the round number comes as the carry of the addition.
-        key = (self.key0, self.key1, Signal(32, name="key2"))
-        key01, key013, key0_1 = reg("key01"), reg("key013"), reg("key0_1")
-        m.d.comb += key[2].eq(POSITION_SALT ^ self.key0 ^ self.key1)
-        m.d.sync += [key01.eq(self.key0 + self.key1), key013.eq(key01 + 3), key0_1.eq(self.key0 + 1)]
-        stage = 0
-
-        def hold(x0, x1):
-            nonlocal stage
-            stage += 1
-            held = reg(f"x0_{stage}"), reg(f"x1_{stage}")
-            m.d.sync += [held[0].eq(x0), held[1].eq(x1)]
-            return held
-
-        def turned_xor(x1, x0, number):
-            return x1.rotate_left(_ROTATIONS[number % 8]) ^ x0
-
-        def round_(x0, x1, number):
-            added = Signal(32, name=f"sum{number}")
-            m.d.comb += added.eq(x0 + x1)
-            return added, turned_xor(x1, added, number)
-
-        def inject(x0, x1, word0, word1):
-            return (x0 + word0)[:32], add_carry(x1, word1, Const(1, 1))[:32]
-
-        # The first round's sum is counter + key0 + key1.
-        first = Signal(32)
-        m.d.comb += first.eq(self.counter + key01)
-        x = hold(*round_(first, turned_xor(key[1], first, 0), 1))
-        x = hold(*round_(*round_(*x, 2), 3))
-        x = hold(*round_(*inject(*x, key[1], key[2]), 4))
-        x = hold(*round_(*round_(*x, 5), 6))
-        x = hold(*inject(*round_(*x, 7), key[2], key0_1))
-        x = hold(*round_(*round_(*x, 8), 9))
-        x = hold(*round_(*round_(*x, 10), 11))
-        # The last injection and the last sum: x0 + key0 + x1 + key1 + 3.
-        result = reg("result")
-        m.d.sync += result.eq(x[0] + x[1] + key013)
-        m.d.comb += self.o.eq(result)
-        return m
+HASH_LATENCY = ROUNDS
+NOISE_LATENCY = HASH_LATENCY + 5
+INDEX_BITS = 24
+_ENTRY_BITS = 1 + (OCTAVES - 1).bit_length() + PLACE_BITS - REST_BITS
 
 
-class Log2(wiring.Component):
-    """Leading zeros and the fraction of the base-2 logarithm of a positive number.
+class CounterHash(wiring.Component):
+    """``trilobit.isa.noise.random_word(seed, position, index)``.
 
-    Latency :data:`LOG2_LATENCY` cycles, a number a clock; free of resets.
-
-    Parameters
-    ----------
-    width : int
-        Bits of the number, 25 to 33.
+    Latency :data:`HASH_LATENCY` cycles, a word a clock; free of resets. Seed and position must stand while words are on their way.
+    One 18x18 multiplier a round.
 
     Members
     -------
-    i : In(width)
-    zeros : Out(6), fraction : Out(20)
-        ``log2(i) = width - 1 - zeros + fraction / 2^20``.
+    seed, position : In(32); index : In(24)
+    o : Out(36)
     """
 
-    def __init__(self, width: int):
-        if not FRACTION_BITS + 8 <= width <= 33:
-            raise ValueError(f"expected a width from {FRACTION_BITS + 8} to 33, got {width!r}")
-        self.width = width
-        super().__init__({"i": In(width), "zeros": Out(6), "fraction": Out(20)})
+    seed: In(32)
+    position: In(32)
+    index: In(INDEX_BITS)
+    o: Out(WORD_BITS)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.table = table = TableFunction(LOG2)
-        coarse, zeros = normalise_left(m, self.i, (16, 8), FRACTION_BITS + 8, "i")
-        coarse1, zeros1 = Signal(len(coarse), reset_less=True), Signal(2, reset_less=True)
-        m.d.sync += [coarse1.eq(coarse), zeros1.eq(zeros)]
-        fine, zeros = normalise_left(m, coarse1, (4, 2, 1), FRACTION_BITS + 1, "coarse1")
-        # With 33 bits the number 1 has 32 leading zeros; its fraction is zero, as after a shift by one more.
-        one = ~fine[-1] if self.width == 33 else Const(0, 1)
-        m.d.comb += [
-            table.u.eq(fine[:FRACTION_BITS] & (~one).replicate(FRACTION_BITS)),
-            self.zeros.eq(Chain(m, "zeros", add_carry(Cat(zeros, zeros1), Const(0, 1), one), 1).at(4)),
-            self.fraction.eq(table.o),
-        ]
+        low, high = self.index[:HALF_BITS], self.index[HALF_BITS:]
+        for r in range(ROUNDS):
+            from_position = self.position.rotate_left(POSITION_TURNS[r]) if r else self.position[18:]
+            key = (self.seed.rotate_left(SEED_TURNS[r]) ^ from_position ^ (ROUND_CONSTANT * (r + 1) & 0xFFFFFFFF))[:HALF_BITS]
+            product = Signal(WORD_BITS, name=f"product{r}")
+            next_low, next_high = (Signal(HALF_BITS, name=f"{name}{r + 1}", reset_less=True) for name in ("low", "high"))
+            m.d.comb += product.eq(low * Const(MULTIPLIER, HALF_BITS))
+            m.d.sync += [next_low.eq(product[HALF_BITS:] ^ key ^ high), next_high.eq(product[:HALF_BITS])]
+            low, high = next_low, next_high
+        m.d.comb += self.o.eq(Cat(high, low))
         return m
+
+
+def leading_zeros(x) -> tuple[Value, Value]:
+    """Whether any bit of ``x`` is set, and the number of zeros above the highest (if none is: as many as a power of two)."""
+    x = Value.cast(x)
+    if len(x) == 1:
+        return x[0], Const(0, 0)
+    half = 1 << ((len(x) - 1).bit_length() - 1)
+    some, zeros = leading_zeros(x[-half:])
+    if len(x) == half:
+        return some, zeros
+    low_some, low_zeros = leading_zeros(Cat(Const(0, 2 * half - len(x)), x[:-half]))
+    return some | low_some, Cat(Mux(some, zeros, low_zeros), ~some)
 
 
 class GumbelNoise(wiring.Component):
-    """``trilobit.isa.semantics.gumbel(key0, key1, counter)``.
+    """``trilobit.isa.noise.gumbel(seed, position, index)``.
 
-    Latency :data:`NOISE_LATENCY` cycles, a number a clock; free of resets. The key must stand from two cycles before.
+    Latency :data:`NOISE_LATENCY` cycles, a number a clock; free of resets. Seed and position must stand while numbers are on their
+    way. The table is two block RAMs, the interpolation one 18x18 multiplier.
 
     Members
     -------
-    key0, key1 : In(32); counter : In(32)
-        Seed, position, index.
+    seed, position : In(32); index : In(24)
     o : Out(signed(22))
         16 fraction bits, in units of ln 2.
     """
 
-    key0: In(32)
-    key1: In(32)
-    counter: In(32)
-    o: Out(signed(GUMBEL_BITS))
+    seed: In(32)
+    position: In(32)
+    index: In(INDEX_BITS)
+    o: Out(signed(NOISE_BITS))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.threefry = threefry = Threefry()
-        m.submodules.inner = inner = Log2(33)
-        m.submodules.outer = outer = Log2(26)
-        m.d.comb += [
-            threefry.key0.eq(self.key0),
-            threefry.key1.eq(self.key1),
-            threefry.counter.eq(self.counter),
-            inner.i.eq(Cat(Const(1, 1), threefry.o)),
+        m.submodules.hash = words = CounterHash()
+        m.d.comb += [words.seed.eq(self.seed), words.position.eq(self.position), words.index.eq(self.index)]
+
+        def reg(shape, name):
+            return Signal(shape, name=name, reset_less=True)
+
+        # Cycle 0 after the word: its octave, below 22; the last of the 16 with an entry stands for those beyond.
+        chance, place = words.o[PLACE_BITS:-1], words.o[:PLACE_BITS]
+        lower, octave = words.o[-1], Signal(5)
+        some, zeros = leading_zeros(chance)
+        m.d.comb += octave.eq(Mux(some, zeros, len(chance)))
+        entry1, rest1, beyond1 = reg(_ENTRY_BITS, "entry1"), reg(REST_BITS, "rest1"), reg(3, "beyond1")
+        m.d.sync += [
+            entry1.eq(Cat(place[REST_BITS:], octave[:-1] | octave[-1].replicate(4), lower)),
+            rest1.eq(place[:REST_BITS]),
+            beyond1.eq(Mux(octave[-1] & ~lower, octave[:3] + 1, 0)),
         ]
-        # y = -log2(u) = 33 - log2(2^33 u) = 1 + zeros - fraction, at least 2^-20.
-        y, y1 = Signal(26), Signal(26, reset_less=True)
-        m.d.comb += y.eq(((inner.zeros + 1) << 20) - inner.fraction)
-        m.d.sync += y1.eq(Mux(y.any(), y, 1))
-        m.d.comb += outer.i.eq(y1)
-        # -log2(y) = (20 - (25 - zeros)) - fraction, rounded from 20 to 16 fraction bits.
-        value = Signal(signed(27))
-        o = Signal(signed(GUMBEL_BITS), reset_less=True)
-        m.d.comb += value.eq(((outer.zeros - 5) << 20) - outer.fraction)
-        m.d.sync += o.eq(add_carry(value >> 4, Const(0, 1), value[3]))
-        m.d.comb += self.o.eq(o)
+
+        # Cycles 1 and 2: the table. Cycle 3: interpolation, rounded half up. Cycle 4: the octaves beyond.
+        entries = [
+            int(base) & ((1 << NOISE_BITS) - 1) | (int(slope) & ((1 << SLOPE_BITS) - 1)) << NOISE_BITS
+            for base, slope in zip(*NOISE_TABLE, strict=True)
+        ]  # fmt: skip
+        m.submodules.memory = memory = Memory(shape=NOISE_BITS + SLOPE_BITS, depth=len(entries), init=entries)
+        read = memory.read_port()
+        entry3 = reg(NOISE_BITS + SLOPE_BITS, "entry3")
+        rest, beyond = Chain(m, "rest", rest1, 1), Chain(m, "beyond", beyond1, 1)
+        m.d.comb += [read.en.eq(1), read.addr.eq(entry1)]
+        m.d.sync += entry3.eq(read.data)
+        step = Signal(signed(SLOPE_BITS + REST_BITS + 1))
+        value4, value5 = reg(signed(NOISE_BITS), "value4"), reg(signed(NOISE_BITS), "value5")
+        m.d.comb += step.eq(entry3[NOISE_BITS:].as_signed() * Cat(rest.at(3), 0).as_signed())
+        m.d.sync += [
+            value4.eq(add_carry(entry3[:NOISE_BITS].as_signed(), step >> REST_BITS, step[REST_BITS - 1])),
+            value5.eq(Cat(value4[:16], value4[16:] + beyond.at(4))),
+        ]
+        m.d.comb += self.o.eq(value5)
         return m

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trilobit.isa.fixed import ACT_ZERO, Scalar, bit_length, normalise, rs, rsqrt, sat, square_norm
-from trilobit.isa.tables import EXP2, LOG2, RECIP
+from trilobit.isa.noise import gumbel
+from trilobit.isa.tables import EXP2, RECIP
 
 __all__ = ["ROWWISE", "Activations", "VectorResult", "argmax_scores", "gumbel", "matmul_scale", "norm", "normq", "rms",
            "scale_products", "threefry", "tmatmul"]  # fmt: skip
@@ -181,7 +182,7 @@ ROWWISE: dict[str, Callable[..., VectorResult]] = {
 }  # fmt: skip
 
 
-# ---- argmax with Gumbel noise --------------------------------------------------------------------------------------------
+# ---- argmax; random numbers --------------------------------------------------------------------------------------------
 
 
 def threefry(key: tuple[int, int], counter) -> np.ndarray:
@@ -208,28 +209,6 @@ def threefry(key: tuple[int, int], counter) -> np.ndarray:
     return x0.astype(np.int64)
 
 
-def _log2_fraction(value, top: int):
-    """Exponent and 20-bit fraction of log2 of positive integers of at most ``top`` bits (top <= 33)."""
-    exponent = bit_length(value) - 1
-    aligned = value << (top - 1 - exponent)
-    return exponent, LOG2((aligned >> (top - 18)) & 0x1FFFF)
-
-
-def gumbel(seed: int, position: int, index) -> np.ndarray:
-    """Gumbel noise in units of ln 2, 16 fraction bits: ``-log2(-log2(u))`` for u of 32 bits drawn by :func:`threefry`.
-
-    Args:
-        seed: 32 bits, from the host.
-        position: number of tokens chosen before this one.
-        index: [n] of vocabulary indices.
-    """
-    u = (threefry((seed, position), index) << 1) | 1  # (u + 1/2) * 2^33, never 0
-    exponent, fraction = _log2_fraction(u, 33)
-    y = np.maximum(((33 - exponent) << 20) - fraction, 1)  # -log2(u), 20 fraction bits
-    exponent, fraction = _log2_fraction(y, 26)
-    return rs(((20 - exponent) << 20) - fraction, 4)
-
-
 def argmax_scores(logits, *, sha=0, base=0, noise=0, temperature: Scalar = ACT_ZERO, seed=0, position=0):
     """What argmax compares. Ties go to the lowest index.
 
@@ -240,8 +219,8 @@ def argmax_scores(logits, *, sha=0, base=0, noise=0, temperature: Scalar = ACT_Z
     if not noise or temperature.mantissa == 0:
         return np.asarray(logits, dtype=np.int64)
     shift = np.clip(sha - 16 - temperature.exponent, 0, SHIFT_LIMIT)
-    scaled = sat(rs(logits * np.int64(temperature.mantissa), shift), 32)
-    return scaled + gumbel(seed, position, np.arange(base, base + len(logits)))
+    scaled = rs(logits * np.int64(temperature.mantissa), shift)
+    return sat(scaled + gumbel(seed, position, np.arange(base, base + len(logits))), 32)
 
 
 # ---- RMSNorm unit --------------------------------------------------------------------------------------------------------

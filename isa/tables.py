@@ -9,7 +9,6 @@ table      function                       result              largest error
 =========  =============================  ==================  ==============
 EXP2       2^u                            18 bits, 17 frac.   2^-16 absolute
 RECIP      1 / (1 + u)                    18 bits, 18 frac.   2^-17 absolute
-LOG2       log2(1 + u)                    20 bits, 20 frac.   2^-18 absolute
 =========  =============================  ==================  ==============
 """
 
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["EXP2", "FRACTION_BITS", "INDEX_BITS", "LOG2", "RECIP", "REST_BITS", "Table"]
+__all__ = ["EXP2", "FRACTION_BITS", "INDEX_BITS", "RECIP", "REST_BITS", "Table"]
 
 INDEX_BITS = 8
 REST_BITS = 9
@@ -49,4 +48,3 @@ def _table(name: str, function, fraction_bits: int, limit: int) -> Table:
 
 EXP2 = _table("exp2", np.exp2, 17, (1 << 18) - 1)
 RECIP = _table("recip", lambda u: 1.0 / (1.0 + u), 18, (1 << 18) - 1)
-LOG2 = _table("log2", lambda u: np.log2(1.0 + u), 20, (1 << 20) - 1)

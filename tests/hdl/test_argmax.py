@@ -4,7 +4,7 @@ import pytest
 from support import run_cocotb
 
 from trilobit.hdl.rowwise import RowWise
-from trilobit.hdl.rowwise_noise import GumbelNoise, Log2
+from trilobit.hdl.rowwise_noise import GumbelNoise
 from trilobit.isa.core import load_core
 
 
@@ -22,8 +22,3 @@ def test_one_lane(seed):
 @pytest.mark.parametrize(("simulator", "count"), [("verilator", 3000), ("icarus", 300)])
 def test_noise(simulator, count, seed):
     run_cocotb(GumbelNoise(), "gumbel_noise", "cocotb_noise", simulators=[simulator], seed=seed, env={"COUNT": count})
-
-
-@pytest.mark.parametrize("width", [26, 33])
-def test_logarithm(width, seed):
-    run_cocotb(Log2(width), "log2", "cocotb_log2", seed=seed, env={"WIDTH": width})
