@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["json_option", "print_json", "print_table", "progress", "quantity", "write_text"]
+__all__ = ["json_option", "memory_option", "print_json", "print_table", "progress", "quantity", "write_text"]
 
 stderr = Console(stderr=True)
 
@@ -19,6 +19,12 @@ stderr = Console(stderr=True)
 def json_option(function: Callable) -> Callable:
     """The option ``--json``, which every verb has; the function gets it as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")(function)
+
+
+def memory_option(function: Callable) -> Callable:
+    """The option ``--memory``, the timing of a simulated memory; the function gets it as ``memory_model``, None if it is not given."""
+    text = "Timing of the hardware's memory: ideal (default), latency:N[,outstanding=M], one that ships (ddr4-2400, ...) or a YAML file."
+    return click.option("--memory", "memory_model", metavar="MEMORY", default=None, help=text)(function)
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -52,13 +52,14 @@ def generate(
     prompt: list[int],
     on_token: Callable[[int], None] | None = None,
     waves: Path | None = None,
+    memory_model: str | None = None,
 ) -> RunResult:
     """Run a bundle's program on a backend until it has emitted what the settings ask for.
 
     Raises:
         FaultError: the machine faulted.
     """
-    with make_backend(backend, bundle.core, bundle.program, bundle.memory(), settings, waves) as machine:
+    with make_backend(backend, bundle.core, bundle.program, bundle.memory(), settings, waves, memory_model) as machine:
         machine.push(prompt)
         result = machine.run(on_token)
         raise_fault(machine, result)
@@ -76,6 +77,7 @@ class BundleRun:
     temperature: float
     seed: int
     waves: Path | None = None
+    memory_model: str | None = None
     as_json: bool = False
 
     def execute(self) -> None:
@@ -99,7 +101,7 @@ class BundleRun:
         start = time.perf_counter()
         result = generate(
             bundle, self.backend, settings, tokens,
-            lambda token: show(stream.push(token) if stream else f"{token} "), self.waves,
+            lambda token: show(stream.push(token) if stream else f"{token} "), self.waves, self.memory_model,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if stream:
@@ -107,6 +109,7 @@ class BundleRun:
         if self.as_json:
             data = {
                 "bundle": str(self.folder), "model": bundle.manifest.name, "core": bundle.core.name, "backend": self.backend,
+                "memory": self.memory_model or "ideal",
                 "prompt": self.prompt, "prompt_tokens": tokens, "text": "".join(pieces) if stream else None,
                 "seed": self.seed, "temperature": self.temperature, "seconds": seconds,
             }  # fmt: skip
@@ -124,5 +127,6 @@ class BundleRun:
         if result.cycles:
             clock = bundle.core.clock_mhz * 1e6
             rate = len(result.tokens) / (result.cycles / clock)
-            parts.append(f"{result.cycles} cycles with the prompt: {rate:.2f} tokens/s at {bundle.core.clock_mhz:g} MHz")
+            memory = self.memory_model or "ideal"
+            parts.append(f"{result.cycles} cycles with the prompt: {rate:.2f} tokens/s at {bundle.core.clock_mhz:g} MHz, memory {memory}")
         return "; ".join(parts)

@@ -94,7 +94,7 @@ class ProgramRun:
     Attributes:
         path, core, backend: what runs, and where. settings: the host's. push: prompt tokens.
         sets, mems: ``NAME=FILE.npy``. dump: as :func:`parse_dump`. out: folder for the dump as ``.npy`` files.
-        step: show each instruction. waves: file for the RTL's waves.
+        step: show each instruction. waves: file for the RTL's waves. memory_model: timing of the RTL's memory.
     """
 
     path: Path
@@ -108,6 +108,7 @@ class ProgramRun:
     out: Path | None = None
     step: bool = False
     waves: Path | None = None
+    memory_model: str | None = None
     as_json: bool = False
 
     def execute(self) -> None:
@@ -120,7 +121,7 @@ class ProgramRun:
             content = region_bytes(path, region, f"--mem {name}")
             memory[region.addr : region.addr + len(content)] = content
         given = [self._vector(name, path, config) for name, path in _assignments(self.sets, "--set")]
-        with make_backend(self.backend, config, program, memory, self.settings, self.waves) as backend:
+        with make_backend(self.backend, config, program, memory, self.settings, self.waves, self.memory_model) as backend:
             for index, values in given:
                 backend.set_register(index, values)
             backend.push(self.push)

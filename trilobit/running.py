@@ -26,13 +26,20 @@ def make_backend(
     memory: np.ndarray | None,
     settings: HostSettings,
     waves: Path | None = None,
+    memory_model: str | None = None,
 ) -> Backend:
     """A simulator by name; the RTL's tools are imported only if it is asked for.
 
+    Args:
+        memory: its content; by default the program's regions.
+        memory_model: its timing, as :func:`trilobit.sim.memory.parse_memory` takes it; ideal by default.
+
     Raises:
-        ConfigError: waves of a backend that has none.
+        ConfigError: waves or memory timing of a backend that has none.
     """
     if name == "functional":
+        if memory_model is not None:
+            raise ConfigError(f"expected --backend rtl with --memory {memory_model}, got functional: it has no clock")
         if waves is not None:
             raise ConfigError("expected --backend rtl with --waves, got functional: it has no signals")
         from trilobit.sim.functional import FunctionalSimulator
@@ -40,7 +47,7 @@ def make_backend(
         return FunctionalSimulator(config, program, memory, settings)
     from trilobit.sim.rtl import RtlSimulator
 
-    return RtlSimulator(config, program, memory, settings, waves=waves)
+    return RtlSimulator(config, program, memory, settings, waves=waves, memory_model=memory_model or "ideal")
 
 
 def instruction_at(program: Program, pc: int) -> str:

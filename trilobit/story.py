@@ -13,6 +13,7 @@ from trilobit.run_bundle import bundle_settings, prompt_tokens
 from trilobit.running import raise_fault
 from trilobit.sim.backend import HostSettings
 from trilobit.sim.geometry import roofline_share
+from trilobit.sim.memory import parse_memory
 from trilobit.sim.power import PowerEstimate, Resources, estimate_power
 from trilobit.text import Tokenizer
 
@@ -54,7 +55,8 @@ class Story:
 
 
 def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int, temperature: float, seed: int,
-                on_token: Callable[[int], None], on_ready: Callable[[], None] = lambda: None) -> Story:  # fmt: skip
+                on_token: Callable[[int], None], on_ready: Callable[[], None] = lambda: None,
+                memory_model: str = "ideal") -> Story:  # fmt: skip
     """Write a story on both simulators, token by token.
 
     Args:
@@ -65,6 +67,7 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
         temperature, seed: of the sampling.
         on_token: called with each token that the RTL has emitted, after it was compared.
         on_ready: called when the simulators are built and the RTL begins.
+        memory_model: timing of the memory, as :func:`trilobit.sim.memory.parse_memory` takes it.
 
     Raises:
         DifferenceError: a token differs.
@@ -73,6 +76,7 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
     from trilobit.sim.functional import FunctionalSimulator
     from trilobit.sim.rtl import RtlSimulator
 
+    memory = parse_memory(memory_model)
     if count < 2:
         raise ConfigError(f"expected at least 2 tokens, to measure the cycles between them, got {count}")
     given = bundle_settings(bundle, count=count, temperature=temperature, seed=seed)
@@ -87,7 +91,7 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
         raise_fault(functional, expected)
 
     at: list[int] = []
-    rtl = RtlSimulator(bundle.core, bundle.program, bundle.memory(), settings)
+    rtl = RtlSimulator(bundle.core, bundle.program, bundle.memory(), settings, memory_model=memory)
     with rtl:
 
         def compare(token: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trilobit.output import json_option, print_json, print_table, quantity
+from trilobit.output import json_option, memory_option, print_json, print_table, quantity
 
 PROMPT = "Once upon a time"
 
@@ -66,8 +66,11 @@ class _Terminal:
 @click.option("-n", "--tokens", "count", default=72, show_default=True, metavar="N", type=click.IntRange(2), help="Tokens to write.")
 @click.option("--temperature", default=0.7, show_default=True, metavar="T", help="0 takes the likeliest token.")
 @click.option("--seed", default=1, show_default=True, metavar="S", type=click.IntRange(0, 2**32 - 1), help="The same seed, the same story.")
+@memory_option
 @json_option
-def command(model: str, core_name: str, prompt: str, count: int, temperature: float, seed: int, as_json: bool) -> None:
+def command(
+    model: str, core_name: str, prompt: str, count: int, temperature: float, seed: int, memory_model: str | None, as_json: bool
+) -> None:  # fmt: skip
     """Let a trained model write a story on the simulated hardware, and show how fast it would be."""
     from trilobit.assembler.bundle import load_bundle
     from trilobit.assembler.compiler.pipeline import compile_model
@@ -91,15 +94,17 @@ def command(model: str, core_name: str, prompt: str, count: int, temperature: fl
         terminal = _Terminal(prompt, count, as_json)
         try:
             story = write_story(bundle, tokenizer, prompt, count=count, temperature=temperature, seed=seed,
-                                on_token=lambda token: terminal.push(stream.push(token), 1), on_ready=terminal.start)  # fmt: skip
+                                on_token=lambda token: terminal.push(stream.push(token), 1), on_ready=terminal.start,
+                                memory_model=memory_model or "ideal")  # fmt: skip
             terminal.push(stream.finish(), 0)
         finally:
             terminal.stop()
     power = story_power(core, story)
     if as_json:
         print_json({
-            "model": bundle.manifest.name, "core": core.name, "prompt": prompt, "text": terminal.text, "tokens": story.tokens, "seed": seed,
-            "temperature": temperature, "equal_to_functional": True, "cycles": story.cycles, "cycles_per_token": story.cycles_per_token,
+            "model": bundle.manifest.name, "core": core.name, "memory": memory_model or "ideal", "prompt": prompt, "text": terminal.text,
+            "tokens": story.tokens, "seed": seed, "temperature": temperature, "equal_to_functional": True,
+            "cycles": story.cycles, "cycles_per_token": story.cycles_per_token,
             "clock_mhz": core.clock_mhz, "tokens_per_second": story.tokens_per_second, "roofline_share": story.roofline_share,
             "power": None if power is None else power[0].to_dict() | {"device": power[1]}, "seconds": story.seconds,
             "weights_per_second": story.weights_per_second,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from trilobit.errors import ConfigError
-from trilobit.output import json_option
+from trilobit.output import json_option, memory_option
 
 __all__ = ["command"]
 
@@ -38,10 +38,11 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
               help="Write the dump as .npy files too (program).")  # fmt: skip
 @click.option("--step", is_flag=True, help="Show each instruction as it finishes (program).")
 @click.option("--waves", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write waves, FST (rtl).")
+@memory_option
 @json_option
 def command(
     what: Path, backend: str, prompt: str | None, count: int | None, temperature: float, seed: int, as_json: bool,
-    waves: Path | None, **program_options
+    waves: Path | None, memory_model: str | None, **program_options
 ) -> None:  # fmt: skip
     """Let a compiled model write text, or run a program and show its registers."""
     from trilobit.sim.backend import HostSettings
@@ -55,7 +56,7 @@ def command(
 
         BundleRun(
             folder=what, backend=backend, prompt=prompt or "", count=count or 64, temperature=temperature, seed=seed,
-            waves=waves, as_json=as_json,
+            waves=waves, memory_model=memory_model, as_json=as_json,
         ).execute()  # fmt: skip
         return
     if prompt is not None:
@@ -64,4 +65,6 @@ def command(
 
     limit = {} if count is None else {"limit": count}
     settings = HostSettings(seed=seed, temperature=temperature, **limit)
-    ProgramRun(path=what, backend=backend, settings=settings, waves=waves, as_json=as_json, **program_options).execute()
+    ProgramRun(
+        path=what, backend=backend, settings=settings, waves=waves, memory_model=memory_model, as_json=as_json, **program_options
+    ).execute()  # fmt: skip
