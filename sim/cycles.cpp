@@ -58,6 +58,7 @@ struct CycleModel {
     bool prompt_offered = false;
     uint32_t since_push = 0;
     std::vector<uint32_t> tokens;
+    size_t tokens_out = 0;
     std::vector<RetireRecord> retires;
     std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(1 << 16);
     bool record = false, started = false;
@@ -187,6 +188,8 @@ Reason CycleModel::run(uint64_t max_cycles, bool until_retire) {
     }
     for (uint64_t n = 0; n < max_cycles; ++n) {
         const bool room = prompt_queue.size() < timing.host_queue, offered = prompt_offered;
+        const bool token = tokens.size() > tokens_out;  // it is at the host in this cycle
+        tokens_out = tokens.size();
         const bool retired = cycle();
         if (offered) {
             if (room) prompt_queue.push_back(prompts.front()), prompts.pop_front();
@@ -198,7 +201,7 @@ Reason CycleModel::run(uint64_t max_cycles, bool until_retire) {
         prompt_offered = !prompts.empty();
         if (!pc.running) return pc.fault ? REASON_FAULT : REASON_HALTED;
         if (until_retire && retired) return REASON_RETIRE;
-        if (waits) return REASON_WAITING;
+        if (waits && !token) return REASON_WAITING;
     }
     return REASON_LIMIT;
 }
