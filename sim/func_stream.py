@@ -11,6 +11,7 @@ from trilobit.isa.fixed import MANTISSA_BITS
 from trilobit.isa.segments import Segment, parse_segment, segment_gains, segment_trits
 from trilobit.isa.trits import ROWS_PER_BYTE, unpack
 from trilobit.sim.func_fault import SEGMENT, MachineFault
+from trilobit.sim.native import Product
 
 __all__ = ["DEFAULT_CACHE_BYTES", "SegmentStream"]
 
@@ -34,17 +35,20 @@ class SegmentStream:
     """The stream's queue of regions, and the two queues behind it that segments are steered to.
 
     Headers are parsed when an instruction needs a segment, so a bad one faults the instruction that meets it. Decoded
-    payloads of read-only segments are kept up to ``cache_bytes``; later ones are decoded at each use, block by block.
+    payloads of read-only segments are kept up to ``cache_bytes``; later ones are decoded at each use, block by block. With a
+    compiled ``product`` weights stay packed.
 
     Args:
         config: the core's parameters.
         memory: [window_size] of uint8; what lies below ``write_start`` must not change while the simulator lives.
         write_start: first byte that stores may change.
         cache_bytes: memory for decoded payloads (4 bytes a ternary weight, 8 a gain).
+        product: multiplies packed weights as they are (:mod:`trilobit.sim.native`); then none are decoded.
     """
 
-    def __init__(self, config: CoreConfig, memory: np.ndarray, write_start: int, cache_bytes: int):
+    def __init__(self, config: CoreConfig, memory: np.ndarray, write_start: int, cache_bytes: int, product: Product | None = None):
         self._memory = memory
+        self._product = product
         self._beat = config.beat_bytes
         self._max_length = config.max_length
         self._write_start = write_start
@@ -87,6 +91,9 @@ class SegmentStream:
     def product(self, entry: _Entry, activations: np.ndarray) -> np.ndarray:
         """The exact sums [rows] of int64 of a matrix and activations [columns] of float32 (whole numbers, int8)."""
         segment = entry.segment
+        if self._product is not None:
+            packed = self._payload(segment)[:, : segment.columns]
+            return self._product(packed, activations.astype(np.int8))[: segment.rows].astype(np.int64)
         if entry.data is None and self._may_keep(entry, 4 * segment.rows * segment.columns):
             self._keep(entry, segment_trits(self._memory, segment, self._beat).astype(np.float32))
         if entry.data is not None:
@@ -94,8 +101,8 @@ class SegmentStream:
         return self._product_in_blocks(segment, activations)
 
     def _product_in_blocks(self, segment: Segment, activations: np.ndarray) -> np.ndarray:
-        groups = -(-segment.rows // ROWS_PER_BYTE)
-        raw = self._memory[segment.payload : segment.payload + segment.beats * self._beat].reshape(groups, -1)
+        raw = self._payload(segment)
+        groups = len(raw)
         sums = np.empty((groups, ROWS_PER_BYTE), dtype=np.float32)
         step = max(_BLOCK_BYTES // raw.shape[1], 1)
         for start in range(0, groups, step):
@@ -103,6 +110,11 @@ class SegmentStream:
             for row, digits in enumerate(_DIGITS):
                 sums[start : start + step, row] = digits[block] @ activations
         return sums.reshape(-1)[: segment.rows].astype(np.int64)
+
+    def _payload(self, segment: Segment) -> np.ndarray:
+        """The packed weights of a matrix: [groups of five rows, columns and their padding] of uint8."""
+        groups = -(-segment.rows // ROWS_PER_BYTE)
+        return self._memory[segment.payload : segment.payload + segment.beats * self._beat].reshape(groups, -1)
 
     def _next(self, kind: str) -> _Entry:
         queue = self._queues[kind]

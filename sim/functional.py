@@ -20,8 +20,11 @@ from trilobit.sim.func_fault import BAD_OPCODE, PROGRAM_COUNTER, MachineFault, c
 from trilobit.sim.func_ops import HALT, WAIT, Bound, bind
 from trilobit.sim.func_state import State
 from trilobit.sim.func_stream import DEFAULT_CACHE_BYTES, SegmentStream
+from trilobit.sim.native import ternary_product
 
 __all__ = ["FunctionalSimulator"]
+
+_NATIVE_FROM = 1 << 20  # bytes of an image; below it the second of g++ at the first use is not worth it
 
 
 class FunctionalSimulator(Backend):
@@ -31,6 +34,8 @@ class FunctionalSimulator(Backend):
         config, program, memory, settings: as :class:`~trilobit.sim.backend.Backend`. What lies below
             ``program.write_start`` must not be changed from outside once it was used: decoded weights are kept.
         cache_bytes: memory for decoded weights (4 bytes each) and gains; what goes beyond is decoded at each use.
+        native: multiply packed weights by compiled code (:mod:`trilobit.sim.native`) instead of decoding them; None does so
+            for an image of at least a megabyte if there is a compiler.
 
     Attributes:
         fault_detail: what the fault was about, for people; empty if the cause says it all.
@@ -48,6 +53,7 @@ class FunctionalSimulator(Backend):
         settings: HostSettings | None = None,
         *,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        native: bool | None = None,
     ):
         if len(program.code) > config.program_words:
             raise ProgramError(
@@ -61,7 +67,8 @@ class FunctionalSimulator(Backend):
         self.fault_detail = ""
         self._memory = initial_memory(program, memory)
         plain = np.asarray(self._memory)  # the same bytes without a memmap's cost per slice
-        stream = SegmentStream(config, plain, program.write_start, cache_bytes)
+        use_native = program.write_start >= _NATIVE_FROM if native is None else native
+        stream = SegmentStream(config, plain, program.write_start, cache_bytes, ternary_product() if use_native else None)
         self._state = State(config, plain, self.settings, stream)
         self._instructions = [_decode(word, pc, program.name, config) for pc, word in enumerate(program.code)]
         self._bound = [self._bind(instruction, pc) for pc, instruction in enumerate(self._instructions)]

@@ -140,8 +140,8 @@ def test_norm_unit_without_gains_leaves_the_stream_alone(rng):
     assert (sim.register(1)[:9] == semantics.norm(a, sho=0).value).all()
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 700, 1 << 20])
-def test_product_is_the_same_whether_weights_are_kept_or_decoded_at_each_use(cache_bytes, rng):
+@pytest.mark.parametrize(("cache_bytes", "native"), [(0, False), (700, False), (1 << 20, False), (0, True)])
+def test_product_is_the_same_whether_weights_are_kept_decoded_at_each_use_or_stay_packed(cache_bytes, native, rng):
     """Three rounds over two matrices; 700 bytes hold the smaller one only."""
     first, second = rng.integers(-1, 2, (63, 64)), rng.integers(-1, 2, (6, 20))
     scale = Scalar(1 << 17, -20)
@@ -156,7 +156,7 @@ def test_product_is_the_same_whether_weights_are_kept_or_decoded_at_each_use(cac
         ("mov", {"vd": 0, "vb": 1, "len": 6}),
         ("loop", {"cnt": 0, "target": 1}),
         "halt",
-        data=stream, cache_bytes=cache_bytes,
+        data=stream, cache_bytes=cache_bytes, native=native,
     )  # fmt: skip
     x = random_registers(sim, rng)[0]
     assert sim.run().halted
