@@ -31,6 +31,8 @@ class HostLink(wiring.Component):
         Clocks between two bytes of a frame after which it is given up.
     divisor : int
         Clocks a bit of the line after reset.
+    clock_hz : int
+        What the host is told that the clock is; 0 if nobody knows.
 
     Members
     -------
@@ -46,11 +48,11 @@ class HostLink(wiring.Component):
         The ports of :class:`trilobit.hdl.core.Core` of the same names, seen from the other side.
     """
 
-    def __init__(self, config: CoreConfig, *, memory_size: int, timeout: int, divisor: int = 1000):
+    def __init__(self, config: CoreConfig, *, memory_size: int, timeout: int, divisor: int = 1000, clock_hz: int = 0):
         if memory_size % config.beat_bytes or not 0 < memory_size <= 1 << 40:
             raise ValueError(f"expected a memory size of whole beats of {config.beat_bytes} bytes up to 2^40, got {memory_size!r}")
         self.config = config
-        self._memory_size, self._timeout = memory_size, timeout
+        self._memory_size, self._timeout, self._clock_hz = memory_size, timeout, clock_hz
         settings = {name: Out(REGISTERS[name].width) for name in SETTINGS} | {
             "temperature_e": Out(signed(EXPONENT_BITS)), "baud_divisor": Out(16, init=divisor), "divisor": Out(16, init=divisor),
         }  # fmt: skip
@@ -78,7 +80,9 @@ class HostLink(wiring.Component):
         argument, left = Signal(64), Signal(32)  # left: bytes (or tokens) still to do
         got, put = Signal(range(BUFFER_BYTES)), Signal(range(BUFFER_BYTES))
         count = Signal(range(width // 8 + 1))
-        replied, last_sequence = Signal(), Signal(8)
+        replied, last_sequence, cause = Signal(), Signal(8), Signal(Cause)
+        # A broken frame is refused beside that: the reply before it stays there, in case it was lost as well and is asked for again.
+        refusing, broken_sequence, broken_cause = Signal(), Signal(8), Signal(Cause)
         busy = self.running | self.in_reset
         # A new divisor counts when the reply that belongs to it has gone, the first one again after a break.
         with m.If(self.line_break):
@@ -91,13 +95,15 @@ class HostLink(wiring.Component):
             return word[width - bits :]
 
         m.d.comb += [
-            rx.addr.eq(got), tx.write_addr.eq(put), tx.write_data.eq(word[:8]), tx.sequence.eq(last_sequence), tx.length.eq(put),
+            rx.addr.eq(got), tx.write_addr.eq(put), tx.write_data.eq(word[:8]),
+            tx.sequence.eq(Mux(refusing, broken_sequence, last_sequence)), tx.cause.eq(Mux(refusing, broken_cause, cause)),
+            tx.length.eq(Mux(refusing, 0, put)),
             self.prog_addr.eq(argument), self.prog_data.eq(top(ISA.word_bits)), self.prompt_token.eq(argument),
             self.mem.rd_addr.eq(argument), self.mem.wr_addr.eq(argument), self.mem.wdata.eq(top(8 * n)), self.mem.wdata_strobe.eq(~C(0, n)),
         ]  # fmt: skip
 
-        def reply(cause):
-            m.d.sync += tx.cause.eq(cause)
+        def reply(why):
+            m.d.sync += cause.eq(why)
             m.next = "REPLY"
 
         def take(size, after):
@@ -123,16 +129,16 @@ class HostLink(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [got.eq(0), count.eq(0)]
-                with m.If(rx.valid & ~tx.busy):
-                    with m.If(replied & (rx.cause == Cause.DONE) & (rx.sequence == last_sequence) & ~is_op[Operation.IDENTIFY]):
+                with m.If(rx.valid & ~tx.busy & (rx.cause != Cause.DONE)):
+                    m.d.sync += [refusing.eq(1), broken_sequence.eq(rx.sequence), broken_cause.eq(rx.cause)]
+                    m.next = "SEND"
+                with m.Elif(rx.valid & ~tx.busy):
+                    m.d.sync += refusing.eq(0)
+                    with m.If(replied & (rx.sequence == last_sequence) & ~is_op[Operation.IDENTIFY]):
                         m.next = "SEND"  # a repetition: the reply is still there
                     with m.Else():
-                        # A broken frame gives no number away: what it was taken for may be wrong.
-                        m.d.sync += [put.eq(0), last_sequence.eq(rx.sequence), replied.eq(rx.cause == Cause.DONE)]
-                        with m.If(rx.cause != Cause.DONE):
-                            reply(rx.cause)
-                        with m.Else():
-                            m.next = "CHECK_LENGTH"
+                        m.d.sync += [put.eq(0), last_sequence.eq(rx.sequence), replied.eq(1)]
+                        m.next = "CHECK_LENGTH"
 
             # ---- is it a request that can be done? -----------------------------------------------------------------------
             data = Signal(16)  # bytes behind the argument
@@ -316,7 +322,8 @@ class HostLink(wiring.Component):
                 self.running, self.halted, self.waiting, self.out_valid, self.prompt_ready, self.memory_ready, self.in_reset, C(0, 1),
                 self.fault, C(0, 4), self.fault_pc,
             )  # fmt: skip
-            constants = {"memory_size": self._memory_size, "program_words": config.program_words, "max_length": config.max_length}
+            constants = {"memory_size": self._memory_size, "program_words": config.program_words, "max_length": config.max_length,
+                         "clock_hz": self._clock_hz}  # fmt: skip
             with m.State("READ_REGISTER"):
                 m.next = "GIVE_WORD"
                 with m.Switch(argument):

@@ -97,6 +97,7 @@ REGISTERS = {
         ("max_length", 16, "ro", "elements of a vector register"),
         ("baud_divisor", 16, "any", "clocks a bit of the line, 4 at least, from after the reply on; a break on the line brings the "
                                     "first one back"),
+        ("clock_hz", 32, "ro", "the clock that the board was built for, in Hz; 0 if nobody knows"),
     ])
 }  # fmt: skip
 """Every register by name, in the order of their numbers."""

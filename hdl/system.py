@@ -48,7 +48,7 @@ class HostedCore(wiring.Component):
 
     def __init__(self, config: CoreConfig, chip: SdramChip, *, clock_mhz: float, divisor: int, cas_latency: int = 2, io_latency: int = 0,
                  init_clocks: int | None = None):  # fmt: skip
-        self._config, self._chip, self._divisor = config, chip, divisor
+        self._config, self._chip, self._divisor, self._clock_mhz = config, chip, divisor, clock_mhz
         self._controller = SdramController(config, chip, clock_mhz=clock_mhz, cas_latency=cas_latency, io_latency=io_latency,
                                            init_clocks=init_clocks)  # fmt: skip
         super().__init__({
@@ -64,7 +64,7 @@ class HostedCore(wiring.Component):
         core = Core(self._config)
         m.submodules.core = ResetInserter(resetting)(core)
         m.submodules.link = link = HostLink(self._config, memory_size=self._chip.size, timeout=FRAME_TIMEOUT_BYTES * 10 * self._divisor,
-                                            divisor=self._divisor)  # fmt: skip
+                                            divisor=self._divisor, clock_hz=round(self._clock_mhz * 1e6))  # fmt: skip
         # Requests that follow each other wait here while the one before is done.
         m.submodules.received = received = SyncFIFOBuffered(width=8, depth=RECEIVE_BYTES)
         m.submodules.share = share = MemoryShare(self._config)

@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "host-link.m
 
 @pytest.mark.parametrize(("preset", "simulators"), [("tiny", ("verilator", "icarus")), ("axi512", ("verilator",))])
 def test_hostlink_does_or_refuses(preset, simulators, seed):
-    link = HostLink(load_core(preset), memory_size=SIZE, timeout=TIMEOUT, divisor=DIVISOR)
+    link = HostLink(load_core(preset), memory_size=SIZE, timeout=TIMEOUT, divisor=DIVISOR, clock_hz=60_000_000)
     env = {"PRESET": preset, "SIZE": SIZE, "TIMEOUT": TIMEOUT, "DIVISOR": DIVISOR}
     run_cocotb(link, "hostlink", "cocotb_hostlink", env=env, simulators=simulators, seed=seed)
 
