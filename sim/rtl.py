@@ -122,10 +122,14 @@ class RtlSimulator(Backend):
         self._seen += 1
         return records[self._seen - 1]
 
-    def result(self) -> RunResult:
+    def counters(self) -> dict[str, int]:
+        """The core's counters by name, at any time; empty before the first run."""
         from trilobit.hdl.counters import COUNTERS
 
-        counters = {name: self._lib.sim_counter(self._handle, k) for k, name in enumerate(COUNTERS)} if self._started else {}
+        return {name: self._lib.sim_counter(self._handle, k) for k, name in enumerate(COUNTERS)} if self._started else {}
+
+    def result(self) -> RunResult:
+        counters = self.counters()
         return RunResult(
             tokens=self._tokens() if self._started else [],
             fault=self._lib.sim_fault(self._handle),

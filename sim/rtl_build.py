@@ -46,7 +46,8 @@ def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
         if entry.name.endswith((".py", ".yaml"))
     ]
     sources.append(resources.files("trilobit.sim").joinpath("rtl_top.py").read_bytes())
-    key = content_hash(repr(sorted(asdict(config).items())), gated_clocks, *versions, *sources)
+    labels = ("name", "description", "clock_mhz")  # which the core's Verilog does not depend on
+    key = content_hash(repr(sorted((k, v) for k, v in asdict(config).items() if k not in labels)), gated_clocks, *versions, *sources)
     path = cache_folder() / f"verilog-{key}.v"
     if not path.exists():
         from trilobit.hdl.verilog import to_verilog
