@@ -37,7 +37,8 @@ class ActivationBuffers(wiring.Component):
         n, lanes = self.config.beat_bytes, self.config.lanes
         beats = -(-self.config.max_length // n)
         half = 1 << max(ceil_log2(beats), 1)  # beats of one buffer in the shared memory
-        m.submodules.memory = sram = memory.Memory(shape=8 * n, depth=2 * half, init=[])
+        # A beat counts as ready from the cycle after it was written, and is overwritten only after its reader's release.
+        m.submodules.memory = sram = memory.Memory(shape=8 * n, depth=2 * half, init=[], attrs={"no_rw_check": 1})
         rport = sram.read_port()
         wport = sram.write_port(granularity=8 * lanes)
         part = ceil_log2(n // lanes)  # address bits that choose the word within a beat

@@ -2,11 +2,11 @@
 
 from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect
 
 from trilobit.hdl.actbuf import ActivationBuffers
-from trilobit.hdl.counters import COUNTERS, STALLS, Counters
+from trilobit.hdl.counters import COUNTERS, STALLS, Counters, SweptCounters
+from trilobit.hdl.fifo import BlockFifo
 from trilobit.hdl.interfaces import ELEMENT_BITS, EXPONENT_BITS, Fault, MemorySignature
 from trilobit.hdl.ldst import LoadStore
 from trilobit.hdl.matmul import TernaryMatmul
@@ -41,18 +41,22 @@ class Core(wiring.Component):
         what passes from the parts that work in every cycle (product, stream, activation buffers) to the others, only when it has
         changed, so that the logic behind isn't evaluated again in every cycle; the copies are no registers of the machine.
 
+    debug: whether registers can be read out through ``dbg_*``; boards don't.
+
     Members
     -------
     mem: the memory port.
     prog_*: instruction memory, written while the core doesn't run. start: a pulse. window_size, write_start, seed, temperature_*, eos,
     limit: settings, stable while the core runs. prompt_*: tokens from the host; out_*: tokens to the host.
     running, halted, waiting, fault, fault_pc: status. retire_*, issue_*: what left and what finished in this cycle.
-    dbg_*: register read-out while the core doesn't run. counter_*: see trilobit.hdl.counters.
+    dbg_*: register read-out while the core doesn't run. counter_*: see trilobit.hdl.counters: with gated
+    clocks the value answers at once, else READ_CLOCKS later.
     """
 
-    def __init__(self, config: CoreConfig, *, gated_clocks: bool = False):
+    def __init__(self, config: CoreConfig, *, gated_clocks: bool = False, debug: bool = True):
         self.config = config
         self.gated_clocks = gated_clocks
+        self.debug = debug
         gates = {f"clk_{u}": In(1) for u in GATED} | {f"en_{u}": Out(1) for u in GATED} if gated_clocks else {}
         super().__init__(gates | {
             "mem": Out(MemorySignature(config)),
@@ -99,11 +103,10 @@ class Core(wiring.Component):
         for name, unit in units.items():
             m.submodules[name] = clocked(name, unit) if name in ("ldst", "rmsnorm") else unit
         ldst, rmsnorm, matmul, rowwise = units.values()
-        regfile = RegisterFile(config, reads=6, writes=4)
+        regfile = RegisterFile(config, reads=6, writes=4, debug=self.debug)
         pc = ProgramCounter(config)
-        prompts = SyncFIFO(width=24, depth=QUEUE_DEPTH)
-        outputs = SyncFIFO(width=24, depth=QUEUE_DEPTH)
-        queues = Cat(prompts.w_en, prompts.r_en, outputs.w_en, outputs.r_rdy).any()
+        prompts, outputs = BlockFifo(24, QUEUE_DEPTH), BlockFifo(24, QUEUE_DEPTH)
+        queues = Cat(Cat(q.i_valid, q.o_valid & q.o_ready, ~q.o_valid & q.level.any()) for q in (prompts, outputs)).any()
         for name, part in {"regfile": regfile, "pc": pc, "prompts": prompts, "outputs": outputs}.items():
             m.submodules[name] = clocked("control", part)
         m.submodules.actbuf = actbuf = ActivationBuffers(config)
@@ -132,7 +135,8 @@ class Core(wiring.Component):
         ]  # fmt: skip
         m.d.comb += [
             regfile.claim.eq(pc.claim), regfile.claim_reads.eq(pc.claim_reads), regfile.claim_writes.eq(pc.claim_writes),
-            regfile.claim_words.eq(pc.claim_words), pc.read_busy.eq(regfile.read_busy), pc.write_busy.eq(regfile.write_busy),
+            regfile.claim_last.eq(pc.claim_last), regfile.claim_writer.eq(pc.claim_writer),
+            pc.read_busy.eq(regfile.read_busy), pc.write_busy.eq(regfile.write_busy),
             actbuf.claim_write.eq(pc.claim_act_write), actbuf.claim_read.eq(pc.claim_act_read), actbuf.claim_buf.eq(pc.claim_act),
             pc.act_write_busy.eq(settled(actbuf.write_busy)), pc.act_read_busy.eq(settled(actbuf.read_busy)),
             regfile.debug.eq(~self.running), regfile.debug_reg.eq(self.dbg_reg), regfile.debug_addr.eq(self.dbg_addr),
@@ -196,10 +200,10 @@ class Core(wiring.Component):
             ]  # fmt: skip
         m.d.comb += [
             self.retire_valid[4].eq(pc.issue_control), self.retire_pc.word_select(4, 16).eq(pc.issue_pc),
-            prompts.w_en.eq(self.prompt_valid), prompts.w_data.eq(self.prompt_token), self.prompt_ready.eq(prompts.w_rdy),
-            pc.prompt_valid.eq(prompts.r_rdy), pc.prompt_token.eq(prompts.r_data), prompts.r_en.eq(pc.prompt_ready),
-            outputs.w_en.eq(pc.out_valid), outputs.w_data.eq(pc.out_token), pc.out_ready.eq(outputs.w_rdy),
-            self.out_valid.eq(outputs.r_rdy), self.out_token.eq(outputs.r_data), outputs.r_en.eq(self.out_ready),
+            prompts.i_valid.eq(self.prompt_valid), prompts.i_data.eq(self.prompt_token), self.prompt_ready.eq(prompts.i_ready),
+            pc.prompt_valid.eq(prompts.o_valid), pc.prompt_token.eq(prompts.o_data), prompts.o_ready.eq(pc.prompt_ready),
+            outputs.i_valid.eq(pc.out_valid), outputs.i_data.eq(pc.out_token), pc.out_ready.eq(outputs.i_ready),
+            self.out_valid.eq(outputs.o_valid), self.out_token.eq(outputs.o_data), outputs.o_ready.eq(self.out_ready),
             pc.new_token_valid.eq(rowwise.token_valid), pc.new_token.eq(rowwise.token),
             rowwise.seed.eq(self.seed), rowwise.position.eq(pc.position),
             rowwise.temperature_m.eq(self.temperature_m), rowwise.temperature_e.eq(self.temperature_e),
@@ -231,7 +235,7 @@ class Core(wiring.Component):
 
         # ---- counters ----------------------------------------------------------------------------------------------------
         saturated = settled(matmul.saturated) + ldst.saturated + rmsnorm.saturated + rowwise.saturated
-        counters = Counters(saturated_bits=len(saturated))
+        counters = (Counters if self.gated_clocks else SweptCounters)(saturated_bits=len(saturated))
         events = {
             "cycles": 1, "issued": pc.issue_valid, **{f"stall_{cause}": pc.stall[k] for k, cause in enumerate(STALLS)},
             **{f"busy_{name}": unit.active for name, unit in units.items()}, "busy_tmatmul": settled(matmul.active),
@@ -253,5 +257,5 @@ class Core(wiring.Component):
                 "settle": Cat(crossings).any(),
             }  # fmt: skip
             m.d.comb += [getattr(self, f"en_{name}").eq(edge) for name, edge in edges.items()]
-        m.submodules.counters = counters if self.gated_clocks else DomainRenamer({"counts": "sync"})(counters)
+        m.submodules.counters = counters
         return m

@@ -1,10 +1,13 @@
-"""The performance counters: one list of names, in the order in which the host reads them."""
+"""The performance counters: one list of names, in the order in which the host reads them, and two forms of one behaviour."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["COUNTERS", "STALLS", "Counters"]
+__all__ = ["COUNTERS", "READ_CLOCKS", "STALLS", "Counters", "SweptCounters"]
 
 # Why the program counter didn't issue in a cycle; at most one cause a cycle, the first that holds in this order.
 STALLS = ("fetch", "unit_ldst", "unit_rmsnorm", "unit_tmatmul", "unit_rowwise", "read_port", "write_port", "activations", "token",
@@ -18,10 +21,16 @@ COUNTERS = (
 )  # fmt: skip
 WIDTH = 40
 RUN_BITS = 8
+SLOT_BITS = 5
+LOW_BITS = SLOT_BITS + 1
+"""Of a counter between two visits: it moves by half of its range at most, so its top bit tells whether it has wrapped."""
+READ_CLOCKS = 2 << SLOT_BITS
+"""Cycles after which :attr:`SweptCounters.value` is exact: since ``select`` changed, and since the last event."""
 
 
 class Counters(wiring.Component):
-    """Counters of :data:`COUNTERS`, 40 bits each, cleared by ``clear``, counting while ``enable`` is high.
+    """Counters of :data:`COUNTERS`, 40 bits each, cleared by ``clear``, counting while ``enable`` is high: the form for a simulator, with
+    little to do in a cycle, large in gates. :class:`SweptCounters` is the one for gates.
 
     Events last. So a counter is increased when one of them changes, by the clocks since the last change, which one short counter counts
     for all of them; the counters work in clock domain ``counts``, whose clock is needed only in cycles in which ``changes`` is high.
@@ -66,4 +75,67 @@ class Counters(wiring.Component):
             m.d.counts += counters[-1].eq(counters[-1] + self.saturated)
         with m.If(self.clear):
             m.d.counts += [latest.eq(0), *(counter.eq(0) for counter in counters)]
+        return m
+
+
+class SweptCounters(wiring.Component):
+    """The same counters in one block RAM, for gates; ``value`` follows :data:`READ_CLOCKS` cycles later.
+
+    Each counter has its low LOW_BITS in registers. A sweep visits one counter a cycle and brings its word in the RAM, the bits above and
+    the top one of the low bits as it was, up to date. Only ``saturated`` may move by more than one in a cycle: its registers are
+    longer, and a visit takes away what is above the low bits.
+
+    Members
+    -------
+    events, saturated, clear, enable: as :class:`Counters`.
+    select, value: read-out; beyond the last counter it reads 0.
+    """
+
+    def __init__(self, *, saturated_bits: int):
+        super().__init__({
+            "clear": In(1), "enable": In(1), "events": In(len(COUNTERS)), "saturated": In(saturated_bits),
+            "select": In(6), "value": Out(48),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        slots = 1 << SLOT_BITS
+        # A word that is written is read a whole sweep later, never at once.
+        shape = WIDTH - LOW_BITS + 1
+        m.submodules.words = words = memory.Memory(shape=shape, depth=slots, init=[], attrs={"no_rw_check": 1, "ram_style": "block"})
+        rport, wport = words.read_port(), words.write_port()
+
+        # ---- the low bits ------------------------------------------------------------------------------------------------
+        slot, here = Signal(SLOT_BITS), Signal(slots, init=1)  # the visited counter: number, one-hot
+        m.d.sync += [slot.eq(slot + 1), here.eq(here.rotate_left(1))]
+        lows = [Signal(LOW_BITS, name=f"low_{name}") for name in COUNTERS[:-1]]
+        for low, event in zip(lows, self.events, strict=False):
+            m.d.sync += low.eq(low + (event & self.enable))
+        saturated = Signal(LOW_BITS + len(self.saturated))
+        last = here[len(lows)]
+        m.d.sync += saturated.eq(Mux(last, saturated[:LOW_BITS], saturated) + Mux(self.enable, self.saturated, 0))
+        with m.If(self.clear):
+            m.d.sync += [*(low.eq(0) for low in lows), saturated.eq(0)]
+
+        # ---- a visit: the word is read, then written ---------------------------------------------------------------------
+        chosen = reduce(or_, (low & bit.replicate(LOW_BITS) for low, bit in zip([*lows, saturated[:LOW_BITS]], here, strict=False)))
+        low1, slot1, last1, above1 = Signal(LOW_BITS), Signal(SLOT_BITS), Signal(), Signal(len(self.saturated))
+        m.d.sync += [low1.eq(chosen), slot1.eq(slot), last1.eq(last), above1.eq(saturated[LOW_BITS:] & last.replicate(len(above1)))]
+        stale = Signal(range(slots + 2), init=slots + 1)  # visits after ``clear`` start from zero instead of from their words
+        with m.If(self.clear):
+            m.d.sync += stale.eq(slots + 1)
+        with m.Elif(stale != 0):
+            m.d.sync += stale.eq(stale - 1)
+        old, upper = Signal(shape), Signal(WIDTH - LOW_BITS)
+        wrapped = old[0] & ~low1[-1] & ~last1
+        m.d.comb += [
+            rport.en.eq(1), rport.addr.eq(slot),
+            old.eq(Mux(stale != 0, 0, rport.data)),
+            upper.eq(old[1:] + (above1 | wrapped)),
+            wport.en.eq(1), wport.addr.eq(slot1), wport.data.eq(Cat(low1[-1], upper)),
+        ]  # fmt: skip
+        with m.If(slot1 == self.select[:SLOT_BITS]):
+            m.d.sync += self.value.eq(Cat(low1, upper))
+            with m.If(self.select[SLOT_BITS:].any()):
+                m.d.sync += self.value.eq(0)
         return m

@@ -79,7 +79,10 @@ class BlockFifo(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
+        # What is fetched was put in an earlier cycle, and a full memory takes nothing: an item is never read while it is written.
+        m.submodules.memory = storage = memory.Memory(
+            shape=self._shape, depth=self._depth, init=[], attrs={"no_rw_check": 1, "ram_style": "block"}
+        )
         wport, rport = storage.write_port(), storage.read_port()
         stored = Signal(range(self._depth + 1))  # items in the memory that the output register hasn't
         offered = Signal()

@@ -78,7 +78,8 @@ class RetireSignature(wiring.Signature):
 class ReadSignature(wiring.Signature):
     """A unit's read port into the register file.
 
-    ``reg`` and ``addr`` (word index) are driven by the unit; ``ok`` answers in the same cycle whether this word may be read now (RAW).
+    ``reg`` and ``addr`` (word index; the register counts for itself) are driven by the unit; ``ok`` answers in the same cycle whether
+    this word may be read now (RAW).
     A unit that reads several registers in step raises ``en`` on all of them only if all are ok. ``data`` follows in the next cycle
     and holds until the next read of that register. A unit reads words 0, 1, 2, ... once each; after the last word (ceil(len/lanes)) the
     port is returned and may be lent on at once, so a unit keeps its own copy if it needs that word for more than one cycle.
@@ -94,7 +95,8 @@ class ReadSignature(wiring.Signature):
 class WriteSignature(wiring.Signature):
     """A unit's write port into the register file.
 
-    ``chk_reg`` and ``chk_addr`` ask whether that word may be written (WAR); ``ok`` answers in the same cycle and stays true for that word.
+    ``chk_reg`` asks whether that register may be written (WAR: its older reader has finished); ``ok`` answers in the same cycle and stays
+    true for that instruction. ``chk_addr``, the word that the unit is about to let into its pipeline, is not looked at.
     ``en`` writes the lanes in ``mask`` of word ``addr`` of ``reg`` at the end of the cycle. Words are written in order 0, 1, 2, ...
     """
 

@@ -52,7 +52,8 @@ class ProgramCounter(wiring.Component):
             "start": In(1), "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
             "cmd": Out(CommandSignature()).array(len(UNITS)), "retired": In(len(UNITS)), "unit_pc": Out(16).array(len(UNITS)),
             "claim": Out(1), "claim_reads": Out(VECTOR_REGISTERS), "claim_writes": Out(VECTOR_REGISTERS),
-            "claim_words": Out(range(config.words + 1)), "read_busy": In(VECTOR_REGISTERS), "write_busy": In(VECTOR_REGISTERS),
+            "claim_last": Out(range(config.words)), "claim_writer": Out(len(UNITS)),
+            "read_busy": In(VECTOR_REGISTERS), "write_busy": In(VECTOR_REGISTERS),
             "claim_act_write": Out(1), "claim_act_read": Out(1), "claim_act": Out(1), "act_write_busy": In(2), "act_read_busy": In(2),
             "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(24),
             "new_token_valid": In(1), "new_token": In(24), "out_valid": Out(1), "out_ready": In(1), "out_token": Out(24),
@@ -66,7 +67,8 @@ class ProgramCounter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.imem = imem = memory.Memory(shape=ISA.word_bits, depth=config.program_words, init=[])
+        # Written only while the core doesn't run; what is fetched then is dropped.
+        m.submodules.imem = imem = memory.Memory(shape=ISA.word_bits, depth=config.program_words, init=[], attrs={"no_rw_check": 1})
         fetch, store = imem.read_port(), imem.write_port()
         m.d.comb += [store.en.eq(self.prog_en), store.addr.eq(self.prog_addr), store.data.eq(self.prog_data)]
 
@@ -140,7 +142,8 @@ class ProgramCounter(wiring.Component):
             issue.eq(free & Mux(i.control, control_ready, Cat(c.ready & i.unit[k] for k, c in enumerate(self.cmd)).any())),
             advance.eq(~i_valid | issue),
             self.issue_valid.eq(issue), self.issue_pc.eq(i_pc), self.issue_control.eq(issue & i.control),
-            self.claim.eq(issue), self.claim_reads.eq(i.reads), self.claim_writes.eq(i.writes), self.claim_words.eq(i.words),
+            self.claim.eq(issue), self.claim_reads.eq(i.reads), self.claim_writes.eq(i.writes), self.claim_last.eq(i.last),
+            self.claim_writer.eq(i.unit),
             self.claim_act_write.eq(issue & i.act_write), self.claim_act_read.eq(issue & i.act_read), self.claim_act.eq(act),
         ]  # fmt: skip
         with m.If(issue & i.commits):
@@ -266,7 +269,7 @@ class _Issue:
         self.problem = Signal(Fault, name="i_problem")
         self.unit, self.control = Signal(len(UNITS), name="i_unit"), Signal(name="i_control")
         self.reads, self.writes = Signal(VECTOR_REGISTERS, name="i_reads"), Signal(VECTOR_REGISTERS, name="i_writes")
-        self.words = Signal(range(config.words + 1), name="i_words")
+        self.last = Signal(range(config.words), name="i_last")  # word of a vector
         self.act_read, self.act_write = Signal(name="i_act_read"), Signal(name="i_act_write")
         self.reads_token, self.commits = Signal(name="i_reads_token"), Signal(name="i_commits")
         self.named = {name: Signal(name=f"i_{name}") for name in self.CONTROL}
@@ -279,7 +282,7 @@ class _Issue:
         """Register everything from the check stage's word (inside the pipeline's advance)."""
         lanes = self.config.lanes
         m.d.sync += [
-            self.problem.eq(problem), self.words.eq((decode(word, "len") + (lanes - 1)) >> ceil_log2(lanes)),
+            self.problem.eq(problem), self.last.eq((decode(word, "len") - 1) >> ceil_log2(lanes)),
             self.unit.eq(0), self.control.eq(0), self.reads.eq(0), self.writes.eq(0), self.act_read.eq(0), self.act_write.eq(0),
             self.reads_token.eq(0), self.commits.eq(0), *(flag.eq(0) for flag in self.named.values()),
         ]  # fmt: skip

@@ -1,6 +1,9 @@
 """The vector registers, their ports and the scoreboard that lets units chain on them."""
 
-from amaranth.hdl import Cat, Module, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,14 +13,17 @@ from trilobit.isa.spec import VECTOR_REGISTERS
 
 __all__ = ["RegisterFile"]
 
+DEBUG_PORT = 0
+"""The read port whose data path serves the host's reads too."""
+
 
 class RegisterFile(wiring.Component):
     """Eight vector registers, each an SRAM with one read and one write port, lent to units by claims at issue.
 
     At issue the program counter claims the read ports and the write port that an instruction needs (``claim``, one cycle, with its masks
-    and its length in words). Word k of a register may be read if no older writer is active on it or the writer has written more than
-    k words (RAW); it may be written if no older reader is active or it has read more than k words (WAR); a second writer or
-    reader waits at issue (WAW; one port each). A port returns by itself with the last word. An instruction that reads and writes the same
+    and its last word). Word k of a register may be read if no older writer is active on it or the writer has written more than
+    k words (RAW); the register may be written when its older reader has read its last word (WAR); a second writer or reader waits at issue
+    (WAW; one port each). A port returns by itself with the last word. An instruction that reads and writes the same
     register is ordered by its own pipeline and never waits for itself.
 
     Latency: read data one cycle after ``en``; a written word can be read in the next cycle.
@@ -26,23 +32,26 @@ class RegisterFile(wiring.Component):
     ----------
     config: core parameters.
     reads, writes: how many unit ports there are.
+    debug: whether the host can read registers.
 
     Members
     -------
     read[i], write[i]: the units' ports.
-    claim, claim_reads, claim_writes, claim_words: the issuing instruction's claims, a bit a register.
+    claim, claim_reads, claim_writes: the issuing instruction's claims, a bit a register; claim_last: its last word;
+    claim_writer: the write port that it uses, a bit a port.
     read_busy, write_busy: ports that are lent, a bit a register.
     debug_reg, debug_addr, debug_data: the host's reads while the core doesn't run (``debug`` high); units that still run go first.
     changes: Out(1), low when a clock edge changes nothing.
     """
 
-    def __init__(self, config: CoreConfig, *, reads: int, writes: int):
+    def __init__(self, config: CoreConfig, *, reads: int, writes: int, debug: bool = True):
         self.config = config
+        self.debug_port = debug
         read, write = ReadSignature(config), WriteSignature(config)
         super().__init__({
             "read": In(read).array(reads), "write": In(write).array(writes),
             "claim": In(1), "claim_reads": In(VECTOR_REGISTERS), "claim_writes": In(VECTOR_REGISTERS),
-            "claim_words": In(range(config.words + 1)),
+            "claim_last": In(range(config.words)), "claim_writer": In(writes),
             "read_busy": Out(VECTOR_REGISTERS), "write_busy": Out(VECTOR_REGISTERS),
             "debug": In(1), "debug_reg": In(3), "debug_addr": In(range(config.words)), "debug_data": Out(config.lanes * ELEMENT_BITS),
             "changes": Out(1),
@@ -50,78 +59,77 @@ class RegisterFile(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self.config
-        width = config.lanes * ELEMENT_BITS
-        data, raw, war, written, read = [], [], [], [], []
-        for r in range(VECTOR_REGISTERS):
-            m.submodules[f"v{r}"] = sram = memory.Memory(shape=width, depth=config.words, init=[])
-            rport = sram.read_port()
-            wport = sram.write_port(granularity=ELEMENT_BITS)
-            data.append(rport.data)
-
-            reader, writer = self.read_busy[r], self.write_busy[r]
-            raw_dep, war_dep = Signal(name=f"raw{r}"), Signal(name=f"war{r}")
-            rcount, wcount = (Signal(range(config.words + 1), name=f"{n}count{r}") for n in "rw")
-            rwords, wwords = (Signal(range(config.words + 1), name=f"{n}words{r}") for n in "rw")
-            raw.append(raw_dep), war.append(war_dep), written.append(wcount), read.append(rcount)
-
-            # One instruction at most holds each port, so the ports' requests can be merged without priority.
-            reads, writes = Signal(name=f"reads{r}"), Signal(name=f"writes{r}")
-            m.d.comb += [
-                reads.eq(Cat(p.en & (p.reg == r) for p in self.read).any()),
-                writes.eq(Cat(p.en & (p.reg == r) for p in self.write).any()),
-                rport.en.eq(reads | self.debug),
-            ]
-            for port in self.read:
-                with m.If(port.en & (port.reg == r)):
-                    m.d.comb += rport.addr.eq(port.addr)
-            for port in self.write:
-                with m.If(port.en & (port.reg == r)):
-                    m.d.comb += [wport.en.eq(port.mask), wport.addr.eq(port.addr), wport.data.eq(port.data)]
-            rnext, wnext = (Signal(range(config.words + 2), name=f"{n}next{r}") for n in "rw")
-            m.d.comb += [rnext.eq(rcount + 1), wnext.eq(wcount + 1)]
-            with m.If(reads):
-                m.d.sync += rcount.eq(rnext)
-                with m.If(rnext == rwords):
-                    m.d.sync += [reader.eq(0), war_dep.eq(0)]
-            with m.If(writes):
-                m.d.sync += wcount.eq(wnext)
-                with m.If(wnext == wwords):
-                    m.d.sync += [writer.eq(0), raw_dep.eq(0)]
-            with m.If(self.claim & self.claim_reads[r]):
-                m.d.sync += [reader.eq(1), rcount.eq(0), rwords.eq(self.claim_words)]
-                m.d.sync += raw_dep.eq(writer & ~(writes & (wnext == wwords)))
-            with m.If(self.claim & self.claim_writes[r]):
-                m.d.sync += [writer.eq(1), wcount.eq(0), wwords.eq(self.claim_words)]
-                m.d.sync += war_dep.eq(reader & ~(reads & (rnext == rwords)))
-            with m.If(self.debug & ~reads):
-                m.d.comb += rport.addr.eq(self.debug_addr)
-
-        for port in self.read:
-            reg, limit, dep = Signal(3), Signal(range(config.words + 1)), Signal()
-            with m.Switch(port.reg):
-                for r in range(VECTOR_REGISTERS):
-                    with m.Case(r):
-                        m.d.comb += [limit.eq(written[r]), dep.eq(raw[r])]
-            m.d.comb += port.ok.eq(~dep | (port.addr < limit))
+        data, raw_ok, war_ok = zip(*(self._register(m, r) for r in range(VECTOR_REGISTERS)), strict=True)
+        for i, port in enumerate(self.read):
+            select = Signal(VECTOR_REGISTERS, name=f"select{i}")  # one-hot: the register whose answer the port has
+            m.d.comb += port.ok.eq(_pick(port.reg, raw_ok))
             with m.If(port.en):
-                m.d.sync += reg.eq(port.reg)
-            with m.Switch(reg):
-                for r in range(VECTOR_REGISTERS):
-                    with m.Case(r):
-                        m.d.comb += port.data.eq(data[r])
+                m.d.sync += select.eq(1 << port.reg)
+            if i == DEBUG_PORT and self.debug_port:
+                with m.Elif(self.debug):
+                    m.d.sync += select.eq(1 << self.debug_reg)
+                m.d.comb += self.debug_data.eq(port.data)
+            m.d.comb += port.data.eq(_and_or(select, data))
         for port in self.write:
-            limit, dep = Signal(range(config.words + 1)), Signal()
-            with m.Switch(port.chk_reg):
-                for r in range(VECTOR_REGISTERS):
-                    with m.Case(r):
-                        m.d.comb += [limit.eq(read[r]), dep.eq(war[r])]
-            m.d.comb += port.ok.eq(~dep | (port.chk_addr < limit))
+            m.d.comb += port.ok.eq(_pick(port.chk_reg, war_ok))
         m.d.comb += self.changes.eq(self.claim | self.debug | Cat(p.en for p in (*self.read, *self.write)).any())
-        debug_reg = Signal(3)
-        m.d.sync += debug_reg.eq(self.debug_reg)
-        with m.Switch(debug_reg):
-            for r in range(VECTOR_REGISTERS):
-                with m.Case(r):
-                    m.d.comb += self.debug_data.eq(data[r])
         return m
+
+    def _register(self, m, r: int):
+        """One register: its SRAM, its two counts, its two ports' state.
+
+        Every instruction reads and writes words 0, 1, 2, ... of a register once, so the counts are the SRAM's addresses, and no unit's
+        address has to be brought here. A word is never read in the cycle in which it is written (it could not be had in time in a chain,
+        and an older reader has read it before), so what the SRAM answers then doesn't matter.
+        """
+        config = self.config
+        m.submodules[f"v{r}"] = sram = memory.Memory(
+            shape=config.lanes * ELEMENT_BITS, depth=config.words, init=[], attrs={"no_rw_check": 1}
+        )
+        rport = sram.read_port()
+        wport = sram.write_port(granularity=ELEMENT_BITS)
+        reader, writer = self.read_busy[r], self.write_busy[r]
+        raw, war = Signal(name=f"raw{r}"), Signal(name=f"war{r}")
+        rcount, wcount = (Signal(range(config.words + 1), name=f"{n}count{r}") for n in "rw")
+        rlast, wlast = (Signal(range(config.words), name=f"{n}last{r}") for n in "rw")
+        owner = Signal(len(self.write), name=f"owner{r}")  # one-hot: the unit that has the write port
+
+        # One instruction at most holds each port, so the ports' requests can be merged without priority.
+        reads, reads_last, writes_last = (Signal(name=f"{name}{r}") for name in ("reads", "reads_last", "writes_last"))
+        written = [Signal(name=f"write{i}_{r}") for i in range(len(self.write))]
+        writes = Signal(name=f"writes{r}")
+        m.d.comb += [
+            reads.eq(Cat(p.en & (p.reg == r) for p in self.read).any()),
+            *(w.eq(p.en & (p.reg == r)) for w, p in zip(written, self.write, strict=True)),
+            writes.eq(Cat(written).any()),
+            reads_last.eq(reads & (rcount == rlast)),
+            writes_last.eq(writes & (wcount == wlast)),
+            rport.en.eq(reads | self.debug if self.debug_port else reads),
+            rport.addr.eq(Mux(self.debug & ~reads, self.debug_addr, rcount) if self.debug_port else rcount),
+            wport.addr.eq(wcount),
+            wport.data.eq(_and_or(owner, [port.data for port in self.write])),
+        ]
+        for lane in range(config.lanes):
+            m.d.comb += wport.en[lane].eq(Cat(w & p.mask[lane] for w, p in zip(written, self.write, strict=True)).any())
+        m.d.sync += [rcount.eq(rcount + reads), wcount.eq(wcount + writes)]
+        with m.If(reads_last):
+            m.d.sync += [reader.eq(0), war.eq(0)]
+        with m.If(writes_last):
+            m.d.sync += [writer.eq(0), raw.eq(0)]
+        with m.If(self.claim & self.claim_reads[r]):
+            m.d.sync += [reader.eq(1), rcount.eq(0), rlast.eq(self.claim_last), raw.eq(writer & ~writes_last)]
+        with m.If(self.claim & self.claim_writes[r]):
+            m.d.sync += [writer.eq(1), wcount.eq(0), wlast.eq(self.claim_last), war.eq(reader & ~reads_last)]
+            m.d.sync += owner.eq(self.claim_writer)
+        # A reader never overtakes the writer that it waits for.
+        return rport.data, ~raw | (rcount != wcount), ~war
+
+
+def _and_or(select, values):
+    """The value whose bit of a one-hot select is set. Half a four-input table a value and bit; a multiplexer takes nearly one."""
+    return reduce(or_, (value & bit.replicate(len(value)) for bit, value in zip(select, values, strict=True)))
+
+
+def _pick(register, bits):
+    """One bit of eight, by register number."""
+    return Cat(bits).bit_select(register, 1)

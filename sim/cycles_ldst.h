@@ -32,7 +32,7 @@ struct LoadStore {
         const uint32_t to_block_end = burst - uint32_t(addr >> beat_shift) % burst;
         chunk = beats < to_block_end ? beats : to_block_end;
         writes = unpacker.o_valid();
-        free = state == LOAD_FREE && registers.may_write(now.vd, last_word);
+        free = state == LOAD_FREE && registers.may_write(now.vd);
         rd_valid = state == LOAD_RUN && beats != 0 && credits >= chunk;
         wr_valid = state == WRITE_REQUEST && !stop;
         wdata_valid = state == WRITE_DATA && (clearing || packer.o_valid());

@@ -41,8 +41,7 @@ struct Matmul {
     bool faulty() const { return state == FAULT; }
 
     void signals(const Registers& registers, const Activations& acts, bool header_valid, bool weight_valid) {
-        const uint32_t row_asked = last_group ? rows - 1 : end_row;
-        word_free = registers.may_write(now.vd, row_asked / lanes);
+        word_free = registers.may_write(now.vd);
         ready = state == IDLE && handed;
         header_ready = weight_ready = beat = wait_activations = wait_output = wait_weights = false;
         if (state == HEADER) {

@@ -17,7 +17,7 @@ struct Registers {
     uint8_t read_busy = 0, write_busy = 0;
 
     bool may_read(uint32_t reg, uint32_t word) const { return !readers[reg].dependent || word < writers[reg].count; }
-    bool may_write(uint32_t reg, uint32_t word) const { return !writers[reg].dependent || word < readers[reg].count; }
+    bool may_write(uint32_t reg) const { return !writers[reg].dependent; }
 
     // The edge: words that were read and written, then the claims of the instruction that issues.
     void read(uint32_t reg) {

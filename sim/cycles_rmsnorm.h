@@ -85,7 +85,7 @@ struct RmsNorm {
                 gain_ready = sources && gain;
                 break;
             }
-            case FEED: feeds = now.kind == NORMQ || registers.may_write(now.vd, feed_word); break;
+            case FEED: feeds = now.kind == NORMQ || registers.may_write(now.vd); break;
             case FINISH: release = out_last >> (timing.rms_write - 1) & 1; break;
             default: break;
         }

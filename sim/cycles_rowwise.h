@@ -28,7 +28,7 @@ struct RowWise {
             const bool b_is_a = (u & 1) && now.va == now.vb, c_is_ab = ((u & 1) && now.va == now.vc) || ((u & 2) && now.vb == now.vc);
             enter = element != 0 ||
                     ((!(u & 1) || registers.may_read(now.va, word)) && (!(u & 2) || b_is_a || registers.may_read(now.vb, word)) &&
-                     (!(u & 4) || c_is_ab || registers.may_read(now.vc, word)) && (search || registers.may_write(now.vd, word)));
+                     (!(u & 4) || c_is_ab || registers.may_read(now.vc, word)) && (search || registers.may_write(now.vd)));
             last = word == last_word && (!search || element == tail);
         }
         ready = !occupied || (enter && last);

@@ -9,7 +9,7 @@ from memory_model import Memory
 from random_program import random_program
 from support import cycle, random_numbers, start, step
 
-from trilobit.hdl.counters import COUNTERS, STALLS
+from trilobit.hdl.counters import COUNTERS, READ_CLOCKS, STALLS
 from trilobit.hdl.interfaces import Fault
 from trilobit.isa.core import load_core
 from trilobit.isa.program import Program, Region
@@ -112,6 +112,8 @@ class Machine:
 
     async def counter(self, name: str) -> int:
         self.dut.counter_select.value = COUNTERS.index(name)
+        for _ in range(READ_CLOCKS):
+            await step(self.dut)
         await cycle(self.dut)
         value = self.dut.counter_value.value.to_unsigned()
         await step(self.dut)
