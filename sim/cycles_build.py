@@ -5,13 +5,14 @@ from importlib import resources
 from pathlib import Path
 
 from trilobit.errors import ToolError
+from trilobit.isa.counters import COUNTERS, STALLS
 from trilobit.sim.build_cache import build_once, cache_folder, content_hash
 from trilobit.sim.cycles_decode import Instruction, Machine, Segment
 from trilobit.sim.cycles_timing import Timing
 from trilobit.sim.memory import MEMORY_HEADERS, MemoryParameters
 from trilobit.sim.toolchain import GXX
 
-__all__ = ["COUNTERS", "STALLS", "cycles_library", "load_cycles"]
+__all__ = ["COUNTERS", "STALLS", "WAITS", "cycles_library", "load_cycles"]
 
 SOURCES = (
     "cycles.cpp",
@@ -21,13 +22,9 @@ SOURCES = (
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared")
 
 # hdl/counters.py's, which needs the hardware's packages; tests/sim/test_cycles_timing.py compares them.
-STALLS = ("fetch", "unit_ldst", "unit_rmsnorm", "unit_tmatmul", "unit_rowwise", "read_port", "write_port", "activations", "token",
-          "stream_queue", "host", "output", "drain")  # fmt: skip
-COUNTERS = (
-    "cycles", "issued", *(f"stall_{cause}" for cause in STALLS), "busy_ldst", "busy_rmsnorm", "busy_tmatmul", "busy_rowwise",
-    "matmul_beats", "matmul_wait_weights", "matmul_wait_activations", "matmul_wait_output", "stream_read_beats", "ldst_read_beats",
-    "write_beats", "saturated",
-)  # fmt: skip
+# Why units wait, beside what the hardware counts: enum Wait of cycles.cpp.
+WAITS = (("ldst", "register"), ("ldst", "memory"), ("rmsnorm", "gains"), ("rmsnorm", "registers"), ("rmsnorm", "scalars"),
+         ("rmsnorm", "activations"), ("rowwise", "registers"), ("stream", "queue_full"))  # fmt: skip
 
 
 def cycles_library() -> Path:
@@ -61,14 +58,14 @@ def load_cycles() -> ctypes.CDLL:
         "cycles_sizes": (u32, [u32]), "cycles_new": (handle, [handle, handle, handle, u32, handle, u32, handle]),
         "cycles_delete": (void, [handle]), "cycles_push": (void, [handle, handle, u32]), "cycles_generated": (void, [handle, handle, u32]),
         "cycles_run": (i32, [handle, u64, i32]), "cycles_now": (u64, [handle]), "cycles_fault": (u32, [handle]),
-        "cycles_fault_pc": (u32, [handle]), "cycles_counters": (ctypes.POINTER(u64), [handle]), "cycles_tokens": (u64, [handle, handle]),
+        "cycles_fault_pc": (u32, [handle]), "cycles_counters": (ctypes.POINTER(u64), [handle]), "cycles_waits": (ctypes.POINTER(u64), [handle]), "cycles_tokens": (u64, [handle, handle]),
         "cycles_record": (void, [handle, i32]), "cycles_retires": (u64, [handle, handle]),
         "cycles_retired_by_pc": (ctypes.POINTER(u64), [handle]),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
-    sizes = [ctypes.sizeof(kind) for kind in (Instruction, Segment, Machine, Timing, MemoryParameters)] + [len(COUNTERS)]
+    sizes = [ctypes.sizeof(kind) for kind in (Instruction, Segment, Machine, Timing, MemoryParameters)] + [len(COUNTERS), len(WAITS)]
     if [lib.cycles_sizes(what) for what in range(len(sizes))] != sizes:
         raise ToolError(f"{path} was built from other sources; delete it and try again")
     return lib
