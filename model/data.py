@@ -6,7 +6,7 @@ one special token, which also stands before the first document, so that a model 
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,17 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from trilobit.errors import ModelError
 
-__all__ = ["END", "encode", "load_tokenizer", "read_texts", "train_tokenizer"]
+__all__ = ["END", "character_tokenizer", "encode", "load_tokenizer", "read_texts", "train_tokenizer"]
 
 END = "<|end|>"  # id 0: closes a document
 UNKNOWN = "<|unk|>"  # id 1: a character outside printable ASCII
 
 
-def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
+def train_tokenizer(texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE vocabulary whose alphabet is printable ASCII and newline (other characters: ``<|unk|>``).
 
     Args:
-        text: the training text.
+        texts: the training text, whole or in pieces (:func:`trilobit.model.token_shards.documents`), so that it need not fit memory.
         vocab_size: number of tokens, the two special ones and the alphabet included.
 
     Raises:
@@ -45,11 +45,30 @@ def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((document for document in text.split(END)), trainer)
+    pieces = [texts] if isinstance(texts, str) else texts
+    tokenizer.train_from_iterator((document for piece in pieces for document in piece.split(END)), trainer)
     if tokenizer.get_vocab_size() != vocab_size:
         raise ModelError(
             f"vocabulary: expected {vocab_size} tokens, the text gives {tokenizer.get_vocab_size()}; use more text or a smaller vocab_size"
         )
+    return tokenizer
+
+
+def character_tokenizer(text: str) -> Tokenizer:
+    """A vocabulary of single characters: the two special tokens, then the text's characters in their order.
+
+    Raises:
+        ModelError: the text is empty.
+    """
+    characters = sorted(set(text.replace(END, "")))
+    if not characters:
+        raise ModelError("vocabulary: expected a text with at least one character, got an empty one")
+    words = {END: 0, UNKNOWN: 1} | {character: n for n, character in enumerate(characters, start=2)}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[], unk_token=UNKNOWN))
+    tokenizer.decoder = decoders.Fuse()
+    # The mark swallows the line ends around it, as in the byte-pair vocabulary.
+    end = AddedToken(END, lstrip=True, rstrip=True, special=True, normalized=False)
+    tokenizer.add_special_tokens([end, AddedToken(UNKNOWN, special=True, normalized=False)])
     return tokenizer
 
 

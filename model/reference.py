@@ -13,6 +13,8 @@ differently with another number of threads, and one flipped value spreads throug
 of a golden case). In fp64 the result does not depend on the machine, and agrees with the golden outputs to 1e-6.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ from trilobit.isa import trits
 from trilobit.model.config import ModelConfig
 from trilobit.model.scan import linear_scan
 
-__all__ = ["GLU", "MLGRU", "BitLinear", "Block", "LinearRecurrence", "MatMulFreeLM", "ModelConfig", "RMSNorm"]
+__all__ = ["GLU", "MLGRU", "BitLinear", "Block", "LinearRecurrence", "MatMulFreeLM", "ModelConfig", "RMSNorm", "set_product_precision"]
 
 BITLINEAR_EPS = 1e-6  # of BitLinear's own norm, whatever the configuration's rms_norm_eps
 SCALE_FLOOR = 1e-5  # smallest mean|W| and smallest max|y| that a scale is made from
@@ -150,6 +152,13 @@ class BitLinear(nn.Module):
         return f"{self.in_features}, {self.out_features}, {'packed' if self.is_packed else 'training form'}"
 
 
+def set_product_precision(model: nn.Module, precision: str) -> None:
+    """Let every BitLinear of a model multiply in bfloat16 ("bf16") or in fp32 (any other) while it trains."""
+    for module in model.modules():
+        if isinstance(module, BitLinear):
+            module.product_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+
+
 class LinearRecurrence(nn.Module):
     """s_t = f_t * s_{t-1} + (1 - f_t) * x_t per channel, in fp32 or fp64, s = 0 before the first token."""
 
@@ -181,10 +190,20 @@ class MLGRU(nn.Module):
         return self.o_proj(self.g_norm(self.g_proj(a)) * nn.functional.silu(s)), s
 
 
+class Geometry(Protocol):
+    """What a channel mixer needs to know of a model's configuration."""
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    @property
+    def mlp_size(self) -> int: ...
+
+
 class GLU(nn.Module):
     """The channel mixer: a ternary gated linear unit; gate and value share one product."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: Geometry):
         super().__init__()
         self.gate_proj = BitLinear(config.hidden_size, 2 * config.mlp_size)
         self.down_proj = BitLinear(config.mlp_size, config.hidden_size)
@@ -215,10 +234,11 @@ class Block(nn.Module):
 class Backbone(nn.Module):
     """Embedding, layers and final norm (the ``model.`` part of the published keys)."""
 
-    def __init__(self, config: ModelConfig, dropout: float = 0.0):
+    def __init__(self, config: ModelConfig, dropout: float = 0.0, embedding_dropout: float = 0.0):
         super().__init__()
         L, H = config.num_hidden_layers, config.hidden_size
         self.embeddings = nn.Embedding(config.vocab_size, H)
+        self.dropout = nn.Dropout(embedding_dropout)
         self.lower_bounds = nn.Parameter(torch.zeros(L, H)) if config.use_lower_bound else None
         self.layers = nn.ModuleList(Block(config, dropout) for _ in range(L))
         self.norm = RMSNorm(H, config.rms_norm_eps)
@@ -241,7 +261,7 @@ class Backbone(nn.Module):
 
         Returns the normed output [B, T, H]; L+1 hidden states [B, T, H], the last one normed; L states s [B, T, H].
         """
-        h = self.embeddings(input_ids).to(self.compute_dtype)
+        h = self.dropout(self.embeddings(input_ids).to(self.compute_dtype))
         hidden, states = [h], []
         for n, (layer, bound) in enumerate(zip(self.layers, self.lower_bound_table(), strict=True)):
             h, s = layer(h, bound, None if state is None else state[n])
@@ -256,18 +276,29 @@ class MatMulFreeLM(nn.Module):
 
     Args:
         config: the geometry.
-        dropout: on both residual branches, in training only.
+        dropout, embedding_dropout: on both residual branches and on the embedding, in training only.
     """
 
-    def __init__(self, config: ModelConfig, dropout: float = 0.0):
+    is_recurrent = True  # a state is carried from one call to the next
+
+    def __init__(self, config: ModelConfig, dropout: float = 0.0, embedding_dropout: float = 0.0):
         super().__init__()
         self.config = config
-        self.model = Backbone(config, dropout)
+        self.model = Backbone(config, dropout, embedding_dropout)
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size)
         nn.init.normal_(self.model.embeddings.weight, std=0.02)
 
     def forward(self, input_ids: Tensor) -> Tensor:  # [B, T] -> [B, T, V]
         return self.lm_head(self.model(input_ids, None)[0]).float()
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The L blocks."""
+        return self.model.layers
+
+    def set_precision(self, precision: str) -> None:
+        """Of the products in training: "bf16", or fp32 for any other name."""
+        set_product_precision(self, precision)
 
     def init_state(self, batch: int) -> Tensor:
         """The state before the first token: zeros, [L, B, H]."""

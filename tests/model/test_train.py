@@ -71,7 +71,7 @@ def test_resume_without_checkpoint(tmp_path, config):
     [
         ("steps: 40", "stepps: 40", "unknown key stepps"),
         ("steps: 40", "steps: many", "steps must be of type int, got 'many'"),
-        ("dropout: 0.1", "dropout: 2", "dropout must be between 0 and 1"),
+        ("dropout: 0.1", "dropout: 2", "dropout must be at least 0 and below 1"),
         ("warmup_steps: 5", "warmup_steps: 50", "fewer than the 40 steps"),
         ("dropout: 0.1", "precision: int4", "one of fp32, tf32, bf16"),
         ("hidden_size: 16", "hidden_size: 0", "hidden_size must be a positive integer"),

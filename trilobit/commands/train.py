@@ -1,5 +1,6 @@
 """``trilobit train``: a model from text."""
 
+import os
 from pathlib import Path
 
 import click
@@ -8,8 +9,9 @@ from trilobit.output import json_option, print_json, print_table
 
 
 @click.command(name="train")
-@click.argument("texts", metavar="TEXT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--config", required=True, metavar="NAME|FILE.yaml", help="Preset (tales, ...) or YAML file of a training run.")
+@click.argument("texts", metavar="[TEXT]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--text", "more_texts", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="A text; may be repeated.")
+@click.option("--config", required=True, metavar="NAME|FILE.yaml", help="Preset (tales, shakespeare, ...) or YAML file of a training run.")
 @click.option(
     "-o", "--output", required=True, metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False), help="Where the model goes."
 )
@@ -20,11 +22,24 @@ from trilobit.output import json_option, print_json, print_table
 )
 @json_option
 def command(
-    texts: tuple[Path, ...], config: str, output: Path, resume: bool, device: str | None, tokenizer: Path | None, as_json: bool
+    texts: tuple[Path, ...],
+    more_texts: tuple[Path, ...],
+    config: str,
+    output: Path,
+    resume: bool,
+    device: str | None,
+    tokenizer: Path | None,
+    as_json: bool,
 ) -> None:
-    """Train a model on TEXT files (needs PyTorch) and leave it calibrated, ready to compile."""
+    """Train a model on TEXT files (needs PyTorch) and leave it calibrated, ready to compile.
+
+    Several GPUs or hosts: start it with torchrun, as docs/training.md says.
+    """
     from trilobit.errors import ToolError
 
+    texts = (*more_texts, *texts)
+    if not texts:
+        raise click.UsageError("expected at least one text file (--text FILE), got none")
     try:
         from trilobit.model.train import main
     except ModuleNotFoundError as error:
@@ -32,6 +47,8 @@ def command(
             raise
         raise ToolError('expected PyTorch to train, found none; install it with pip install "trilobit[model]"') from error
     record = main(texts, config, output, resume, device=device, tokenizer=tokenizer, quiet=as_json)
+    if int(os.environ.get("RANK", "0")):  # one process of several reports
+        return
     if as_json:
         print_json({"model": output, **record})
         return

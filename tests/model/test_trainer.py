@@ -1,0 +1,201 @@
+"""The training harness: a resumed run is the unbroken one, and how a batch is computed changes nothing."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from trilobit.errors import ConfigError, ModelError
+from trilobit.model.baselines import ARCHITECTURES, model_config
+from trilobit.model.data import END, character_tokenizer, train_tokenizer
+from trilobit.model.evaluate import mean_loss
+from trilobit.model.token_shards import TokenShards, documents, write_shards
+from trilobit.model.train import main, train
+from trilobit.model.training_config import TrainingConfig
+
+GEOMETRY = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}
+TRAINING = {"steps": 24, "batch_size": 4, "context": 16, "learning_rate": 1e-2, "warmup_steps": 4,
+            "evaluate_every": 8, "checkpoint_every": 12}  # fmt: skip
+
+
+def text_ids(count: int = 4000) -> np.ndarray:
+    """Tokens with something to learn: a random walk over the vocabulary."""
+    return np.cumsum(np.random.default_rng(3).integers(0, 4, count)) % 50
+
+
+def losses(folder) -> dict[int, float]:
+    return {entry["step"]: entry["loss"] for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())}
+
+
+@pytest.mark.parametrize("kind", ["hgrn_bit", "rwkv4_ternary", "transformer++"])
+def test_a_resumed_run_is_the_unbroken_one(tmp_path, kind):
+    """Dropout's random numbers, carried states, averages and the log go on as if nothing had happened."""
+    geometry = model_config({**GEOMETRY, "model_type": kind})
+    values = {**TRAINING, "dropout": 0.2, "token_dropout": 0.1, "ema": 0.9, "keep_best": True}
+    whole, _ = train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "whole", device="cpu", quiet=True)
+
+    class StopError(Exception):
+        pass
+
+    from trilobit.model import trainer
+
+    step = trainer.Run.step
+
+    def stopping(run, number):
+        if number == 21:  # after the checkpoint of step 12 and the log of step 20
+            raise StopError
+        step(run, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.Run, "step", stopping)
+        with pytest.raises(StopError):
+            train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "broken", device="cpu", quiet=True)
+    torch.manual_seed(999)  # what another program would have left
+    again, record = train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "broken", resume=True, device="cpu", quiet=True)
+    assert record["step"] == 24
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole") and len(losses(tmp_path / "whole")) == 4
+    for (name, a), b in zip(whole.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_accumulation_changes_nothing_but_rounding(tmp_path):
+    geometry = model_config({**GEOMETRY, "model_type": "transformer++"})  # no int8 rounding that a last bit could flip
+    for pieces in (1, 4):
+        config = TrainingConfig(**TRAINING, accumulate=pieces)
+        train(text_ids(), geometry, config, tmp_path / str(pieces), device="cpu", quiet=True)
+    one, four = losses(tmp_path / "1"), losses(tmp_path / "4")
+    assert one.keys() == four.keys() and all(one[n] == pytest.approx(four[n], abs=1e-4) for n in one)
+    with pytest.raises(ConfigError, match="accumulate must be a divisor of batch_size 4, got 3"):
+        TrainingConfig(**TRAINING, accumulate=3)
+
+
+CONFIG = """
+model: {model_type: transformer++, vocab_size: 200, hidden_size: 16, num_hidden_layers: 2, intermediate_size: 32}
+training: {steps: 24, batch_size: 4, context: 16, learning_rate: 1.0e-2, warmup_steps: 4, evaluate_every: 12, checkpoint_every: 12}
+"""
+
+
+def test_two_processes_train_the_model_that_one_trains(tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "text.txt").write_text("\n".join(f"{n} sheep went over the hill, and {n * n % 97} came back." for n in range(900)))
+    command = ["train", "--text", str(tmp_path / "text.txt"), "--config", str(tmp_path / "config.yaml"), "--device", "cpu", "--json"]
+    main([tmp_path / "text.txt"], tmp_path / "config.yaml", tmp_path / "one", device="cpu", quiet=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trilobit"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *command, "-o", str(tmp_path / "two")], capture_output=True, text=True, env=environment, timeout=90)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    assert report["step"] == 24 and "Linear in layers.0.attn.qkv_proj" in report["not_compilable"]
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert one.keys() == two.keys() and all(one[n] == pytest.approx(two[n], abs=1e-4) for n in one)
+    held = {name: len(np.unique(np.load(tmp_path / name / "tokens" / "tokens-00000.npy"))) for name in ("one", "two")}
+    assert held["one"] == held["two"] > 50
+
+
+def test_rows_that_processes_cannot_share():
+    from trilobit.model.batches import Batches
+    from trilobit.model.distributed import Processes
+
+    with pytest.raises(ConfigError, match="multiple of 3 processes x accumulate 1, got 4"):
+        Batches(text_ids(), TrainingConfig(**TRAINING), 50, Processes(0, 3))
+
+
+def test_every_rank_has_its_rows_of_the_batch():
+    from trilobit.model.batches import Batches
+    from trilobit.model.distributed import Processes
+
+    config = TrainingConfig(**TRAINING)
+    whole = Batches(text_ids(), config, 50, Processes())
+    halves = [Batches(text_ids(), config, 50, Processes(rank, 2)) for rank in range(2)]
+    for step in (0, 1, 100):
+        for part, expected in zip(zip(*(half.batch(step) for half in halves), strict=True), whole.batch(step), strict=True):
+            assert torch.equal(torch.cat(part), expected)
+    x, y, _ = whole.batch(5)
+    assert torch.equal(x[:, 1:], y[:, :-1])
+
+
+@pytest.mark.parametrize("piece", [700, 5000, 1 << 20])
+def test_shards_hold_the_text_however_it_is_cut(tmp_path, piece):
+    from pathlib import Path
+
+    from trilobit.model.data import encode, read_texts
+
+    file = Path(__file__).parent / "data" / "tales_heldout.txt"
+    text = read_texts([file])
+    tokenizer = train_tokenizer(text, 300)
+    expected = np.concatenate([[0], encode(tokenizer, text)])
+    shards = write_shards(tokenizer, documents([file], piece), tmp_path / "tokens", first=0, shard_tokens=3000)
+    assert np.array_equal(shards[:], expected) and len(shards) == len(expected)
+    assert np.array_equal(shards[2990:9010], expected[2990:9010]) and shards[-1] == expected[-1]
+    assert shards.characters == len(text)
+    assert isinstance(shards._files[0], np.memmap) and shards._files[0].dtype == np.uint16
+
+
+def test_damaged_shards(tmp_path):
+    with pytest.raises(ModelError, match="expected token shards"):
+        TokenShards(tmp_path)
+    tokenizer = character_tokenizer("abc")
+    write_shards(tokenizer, ["abcabc"], tmp_path / "tokens")
+    np.save(tmp_path / "tokens" / "tokens-00000.npy", np.zeros(3, np.uint16))
+    with pytest.raises(ModelError, match="expected 6 tokens, got uint16"):
+        TokenShards(tmp_path / "tokens")
+    with pytest.raises(ModelError, match="UTF-8 text file"):
+        list(documents([tmp_path / "absent.txt"]))
+
+
+def test_character_vocabulary():
+    tokenizer = character_tokenizer(f"hello world\n{END}\n")
+    assert tokenizer.get_vocab_size() == 2 + len(set("hello world\n"))
+    ids = tokenizer.encode("hold\nor").ids
+    assert len(ids) == 7 and tokenizer.decode(ids) == "hold\nor"
+    assert tokenizer.encode(f"he\n{END}\nhe").ids.count(0) == 1
+    assert tokenizer.encode("x").ids == [1]
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_held_out_loss_counts_every_token_once(kind):
+    """A model that gives every token the same probability has the loss log V, whatever the windows or rows."""
+    from trilobit.model.baselines import build_model
+
+    model = build_model(model_config({**GEOMETRY, "model_type": kind})).eval()
+    torch.nn.init.zeros_(model.lm_head.weight)
+    for length in (2, 9, 16, 17, 23, 24, 25, 60):
+        assert mean_loss(model, torch.arange(length) % 50, context=16, chunk=7) == pytest.approx(np.log(50), abs=1e-6)
+
+
+def test_windows_see_at_least_half_a_context():
+    """Counted with a model that notes what it is asked."""
+
+    class Noting:
+        is_recurrent = False
+        seen: dict[int, int] = {}  # noqa: RUF012
+
+        def __call__(self, ids):
+            self.windows.append(ids)
+            return torch.zeros(*ids.shape, 100)
+
+    for length in (5, 16, 17, 40, 71):
+        model = Noting()
+        model.windows = []
+        ids = torch.arange(length)
+        mean_loss(model, ids, context=16)
+        reach: dict[int, int] = {}
+        for rows in model.windows:
+            for row in rows:
+                for place, token in enumerate(row.tolist()):
+                    reach[token] = max(reach.get(token, 0), place + 1)
+        assert sorted(reach) == list(range(length - 1))
+        assert all(reach[token] >= min(token + 1, 8) for token in reach)
+
+
+def test_plot_of_the_log(tmp_path):
+    pytest.importorskip("matplotlib")
+    from trilobit.model.loss_plot import plot_log
+
+    train(text_ids(), model_config(GEOMETRY), TrainingConfig(**TRAINING), tmp_path, device="cpu", quiet=True)
+    path = plot_log(tmp_path)
+    assert path.name == "loss.svg" and "<svg" in path.read_text() and path.stat().st_size < 200_000
