@@ -11,16 +11,9 @@ import numpy as np
 __all__ = ["ROWS_PER_BYTE", "ZERO_BYTE", "pack", "unpack"]
 
 ROWS_PER_BYTE = 5
-_PLACES = np.array([81, 27, 9, 3, 1], dtype=np.int64)
-
-# All 256 bytes decoded: [256, 5] of -1, 0, +1. The 13 bytes that no packer writes decode as the steps below say, too.
-_rest = np.arange(256, dtype=np.int64)
-_digits = []
-for _ in range(ROWS_PER_BYTE):
-    _rest = _rest * 3
-    _digits.append((_rest >> 8) - 1)
-    _rest &= 0xFF
-_DECODED = np.stack(_digits, axis=1).astype(np.int8)
+_PLACES = (81, 27, 9, 3, 1)
+# The byte of each base-3 number of five digits. The 13 bytes that are none of them decode as the steps above say, too.
+_BYTES = ((np.arange(243) * 256 + 242) // 243).astype(np.uint8)
 
 
 def pack(trits: np.ndarray) -> np.ndarray:
@@ -42,10 +35,13 @@ def pack(trits: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected trits -1, 0, +1, got values from {trits.min()} to {trits.max()}")
     rows, columns = trits.shape
     groups = -(-rows // ROWS_PER_BYTE)
-    digits = np.ones((groups * ROWS_PER_BYTE, columns), dtype=np.int64)
-    digits[:rows] += trits
-    value = np.einsum("grc,r->gc", digits.reshape(groups, ROWS_PER_BYTE, columns), _PLACES)
-    return ((value * 256 + 242) // 243).astype(np.uint8)
+    digits = np.ones((groups * ROWS_PER_BYTE, columns), dtype=np.uint8)
+    np.add(trits, 1, out=digits[:rows], casting="unsafe")
+    digits = digits.reshape(groups, ROWS_PER_BYTE, columns)
+    number = np.zeros((groups, columns), dtype=np.uint8)
+    for row, place in enumerate(_PLACES):
+        number += digits[:, row] * np.uint8(place)
+    return np.take(_BYTES, number)
 
 
 def unpack(packed: np.ndarray, rows: int) -> np.ndarray:
@@ -53,7 +49,13 @@ def unpack(packed: np.ndarray, rows: int) -> np.ndarray:
     groups, columns = packed.shape
     if groups != -(-rows // ROWS_PER_BYTE):
         raise ValueError(f"expected {-(-rows // ROWS_PER_BYTE)} groups of five for {rows} rows, got {groups}")
-    return _DECODED[packed].transpose(0, 2, 1).reshape(groups * ROWS_PER_BYTE, columns)[:rows]
+    trits = np.empty((groups, ROWS_PER_BYTE, columns), dtype=np.int8)
+    rest = packed.astype(np.uint8)
+    for row in range(ROWS_PER_BYTE):
+        # 3 * rest >> 8 is 2 from 171 on, and 0 up to 85; the trit is one less.
+        np.subtract((rest > 85).view(np.int8), (rest < 171).view(np.int8), out=trits[:, row])
+        rest *= 3  # the low byte
+    return trits.reshape(groups * ROWS_PER_BYTE, columns)[:rows]
 
 
 ZERO_BYTE = int(pack(np.zeros((5, 1), dtype=np.int8))[0, 0])

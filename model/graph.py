@@ -7,7 +7,7 @@ PyTorch reference), and the ranges of every vector: measured on a text, or estim
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ OPERATIONS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
 }
 ELEMENTWISE = ("add", "sub", "mul", "div", "max")
 
+_UNPACKED_ELEMENTS = 1 << 21  # of a large matrix that are unpacked at once
 _SCALE_FLOOR = 1e-5  # smallest max|y| that an activation scale is made from, as in the reference
 
 
@@ -211,12 +212,18 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 class Evaluator:
     """Computes a graph in floating point, tokens at a time, keeping the recurrent state between calls.
 
-    Vectors are fp64; products are exact integers in fp32 (BLAS). Weights are unpacked once and kept (4 bytes each).
+    Vectors are fp64; products are exact integers in fp32 (BLAS).
+
+    Args:
+        graph, tensors: as loaded.
+        keep_bytes: memory for unpacked weights (4 bytes each), which are kept; what goes beyond is unpacked at each use, a
+            block of rows at a time.
     """
 
-    def __init__(self, graph: Graph, tensors: dict[str, np.ndarray]):
+    def __init__(self, graph: Graph, tensors: dict[str, np.ndarray], keep_bytes: int = 1 << 29):
         self.graph = graph
         self._tensors = tensors
+        self._free = keep_bytes
         self._matrices: dict[str, np.ndarray] = {}
         self._uses = {name: 0 for name in (node.name for node in graph.nodes)}
         for node in graph.nodes:
@@ -293,13 +300,28 @@ class Evaluator:
         return y if weight is None else y * self._vector(weight)
 
     def _bitlinear(self, x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
-        name = attrs["weight"]
-        if name not in self._matrices:
-            self._matrices[name] = trits.unpack(self._tensors[name], attrs["rows"]).T.astype(np.float32)
         y = self._norm(x, attrs["norm_weight"], attrs["eps"])
         scale = 127 / np.maximum(np.abs(y).max(axis=-1, keepdims=True), _SCALE_FLOOR)
         q = np.clip(_round_half_away(y * scale), -128, 127).astype(np.float32)
-        return (q @ self._matrices[name]).astype(np.float64) * (attrs["scale"] / scale)
+        return self._product(q, attrs["weight"], attrs["rows"]).astype(np.float64) * (attrs["scale"] / scale)
+
+    def _product(self, q: np.ndarray, name: str, rows: int) -> np.ndarray:
+        """q [T, columns] of fp32 integers times a ternary matrix: [T, rows], exact."""
+        packed = self._tensors[name]
+        size = 4 * rows * packed.shape[1]
+        if name not in self._matrices and size <= self._free:
+            self._free -= size
+            self._matrices[name] = trits.unpack(packed, rows).astype(np.float32)
+        if name in self._matrices:
+            return q @ self._matrices[name].T
+        product = np.empty((len(q), len(packed) * trits.ROWS_PER_BYTE), dtype=np.float32)
+        step = max(_UNPACKED_ELEMENTS // (trits.ROWS_PER_BYTE * packed.shape[1]), 1)
+        for start in range(0, len(packed), step):
+            block = packed[start : start + step]
+            count = len(block) * trits.ROWS_PER_BYTE
+            first = start * trits.ROWS_PER_BYTE
+            product[:, first : first + count] = q @ trits.unpack(block, count).astype(np.float32).T
+        return product[:, :rows]
 
     def _recurrence(self, name: str, x: np.ndarray, f: np.ndarray) -> np.ndarray:
         s = x * (1 - f)
@@ -319,10 +341,18 @@ def evaluate_float(graph: Graph, tensors: dict[str, np.ndarray], token_ids: np.n
     return np.concatenate(parts) if parts else np.zeros((0, graph.vocab_size), np.float32)
 
 
-def calibrate(graph: Graph, tensors: dict[str, np.ndarray], token_ids: Iterable[int], source: str, chunk: int = 512) -> None:
+def calibrate(
+    graph: Graph,
+    tensors: dict[str, np.ndarray],
+    token_ids: Iterable[int],
+    source: str,
+    chunk: int = 512,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Set ``range`` and ``rms`` of every node (and ``range_in`` of each product) from a run over a text.
 
-    Embeddings and constants get the exact range over their whole tensor; everything else what occurred.
+    Embeddings and constants get the exact range over their whole tensor; everything else what occurred. ``chunk`` tokens go
+    through the graph at once; ``progress`` is called with nodes done and to do.
     """
     ids = np.fromiter(token_ids, dtype=np.int64)
     if not len(ids):
@@ -330,8 +360,12 @@ def calibrate(graph: Graph, tensors: dict[str, np.ndarray], token_ids: Iterable[
     evaluator = Evaluator(graph, tensors)
     peak = dict.fromkeys((node.name for node in graph.nodes), 0.0)
     power = dict.fromkeys(peak, 0.0)
+    done, to_do = 0, -(-len(ids) // chunk) * len(graph.nodes)
     for start in range(0, len(ids), chunk):
         for node, value in evaluator.run(ids[start : start + chunk]):
+            done += 1
+            if progress is not None:
+                progress(done, to_do)
             peak[node.name] = max(peak[node.name], float(np.abs(value).max()))
             power[node.name] += float(np.square(value, dtype=np.float64).sum())
     for node in graph.nodes:
@@ -340,7 +374,7 @@ def calibrate(graph: Graph, tensors: dict[str, np.ndarray], token_ids: Iterable[
         node.range = peak[node.name]
         node.rms = math.sqrt(power[node.name] / (len(ids) * node.shape[0]))
         if node.op == "embedding":
-            node.range = float(np.abs(tensors[node.attrs["weight"]]).max())
+            node.range = _peak(tensors[node.attrs["weight"]])
     _set_input_ranges(graph)
     graph.calibration = Calibration(tokens=len(ids), source=source)
 
@@ -370,6 +404,11 @@ def estimate_ranges(graph: Graph, tensors: dict[str, np.ndarray]) -> None:
     graph.calibration = Calibration(tokens=0, source="default policy: estimated from the weights")
 
 
+def _peak(x: np.ndarray) -> float:
+    flat, step = x.reshape(-1), 1 << 20
+    return max(float(np.abs(flat[n : n + step]).max()) for n in range(0, len(flat), step))
+
+
 def _root_mean_square(x: np.ndarray) -> float:
     flat, step = x.reshape(-1), 1 << 20  # an embedding is too large for a copy in fp64
     total = sum(float(np.square(flat[n : n + step], dtype=np.float64).sum()) for n in range(0, len(flat), step))
@@ -391,7 +430,7 @@ def _estimate(node: Node, r: list[float], p: list[float], tensors: dict[str, np.
             return 0.0, 0.0
         case "embedding" | "constant":
             tensor = tensors[attrs["weight" if node.op == "embedding" else "tensor"]]
-            return _root_mean_square(tensor), float(np.abs(tensor).max())
+            return _root_mean_square(tensor), _peak(tensor)
         case "rmsnorm":
             mean, largest = gain(attrs["weight"])
             return mean, min(math.sqrt(node.shape[0]), ESTIMATE_SIGMAS) * largest
