@@ -3,7 +3,7 @@
 A message says what was expected, what came and what to do about it.
 """
 
-__all__ = ["BundleError", "CompileError", "ConfigError", "FaultError", "ModelError", "ProgramError", "ToolError",
+__all__ = ["BundleError", "CompileError", "ConfigError", "FaultError", "HostError", "ModelError", "ProgramError", "ToolError",
            "TrilobitError"]  # fmt: skip
 
 
@@ -33,6 +33,10 @@ class BundleError(TrilobitError):
 
 class FaultError(TrilobitError):
     """The machine stopped on a fault while it ran a program."""
+
+
+class HostError(TrilobitError):
+    """A board that does not answer, refuses, or computes wrong."""
 
 
 class ToolError(TrilobitError):

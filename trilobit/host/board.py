@@ -1,0 +1,335 @@
+"""The driver of a board: its memory, program, settings and tokens over the host link."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trilobit.errors import ConfigError, HostError
+from trilobit.hdl.link import LOWEST_DIVISOR, MAX_DATA, PROTOCOL_VERSION, REGISTERS, Cause, Operation
+from trilobit.host.link import LinkClient, RefusedError, Request
+from trilobit.host.transport import LineLostError, Transport
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.spec import ISA, WORD_BYTES
+from trilobit.sim.backend import HostSettings
+
+__all__ = ["BLOCK_BYTES", "Board", "Identity", "Status"]
+
+BLOCK_BYTES = 1 << 14
+"""Memory is compared, and loaded where it differs, in blocks of this size."""
+CHECKSUM_CLOCKS_A_BYTE = 40  # at most: a beat is read at a time, refreshes in between
+REOPEN_SECONDS = 30.0
+MEMORY_READY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a board says that it is. Sizes in bytes, words and elements; clock_hz is what it was built for (0: unknown)."""
+
+    beat_bytes: int
+    lanes: int
+    memory_size: int
+    program_words: int
+    max_length: int
+    clock_hz: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """The status register."""
+
+    running: bool
+    halted: bool
+    waiting: bool
+    memory_ready: bool
+    fault: int
+    fault_pc: int
+
+
+class Board:
+    """A board on a line.
+
+    Args:
+        transport: the line; closed with the board.
+        reconnect: seconds to wait for a lost line to come back while memory is loaded.
+
+    Raises:
+        HostError: nothing there that answers, or it speaks another version of the protocol or of the instruction set.
+    """
+
+    def __init__(self, transport: Transport, *, reconnect: float = REOPEN_SECONDS):
+        self.transport, self._reconnect = transport, reconnect
+        self.link = LinkClient(transport)
+        self._first_baud = transport.first_baud
+        self.identity = self._connect()
+
+    # ---- the session -------------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Identity:
+        """From any state of the line: a break, the first rate, and who is there?"""
+        self.transport.send_break()
+        if self._first_baud:
+            self.transport.set_baud(self._first_baud)
+        self.link.drop_input(0.05)
+        try:
+            answer = self.link.do(Operation.IDENTIFY)
+        except HostError as error:
+            if isinstance(error, LineLostError):
+                raise
+            raise HostError(
+                f"expected a Trilobit board on {self.transport.description}, nothing answers at {self.transport.baud} baud: is the "
+                "bitstream loaded (trilobit flash), and does nobody else use the port?"
+            ) from error
+        if answer[:4] != b"TRLB" or len(answer) != 8:
+            raise HostError(f"expected a Trilobit board on {self.transport.description}, got the answer {answer.hex()}")
+        protocol, isa = answer[4], answer[5]
+        if (protocol, isa) != (PROTOCOL_VERSION, ISA.version):
+            raise HostError(
+                f"expected protocol {PROTOCOL_VERSION} and instruction set {ISA.version}, the board has {protocol} and {isa}: "
+                "load a bitstream of this version of Trilobit"
+            )
+        names = ("memory_size", "program_words", "max_length", "clock_hz")
+        return Identity(answer[6] + 1, answer[7] + 1, *(self.read_register(name) for name in names))
+
+    def negotiate(self) -> int:
+        """Go to the fastest rate at which this line and the board understand each other; the rate."""
+        clock = self.identity.clock_hz
+        for baud in self.transport.rates:
+            divisor = round(clock / baud) if clock else 0
+            if baud <= self._first_baud or divisor < LOWEST_DIVISOR or abs(clock / divisor / baud - 1) > 0.02:
+                continue
+            try:
+                self.write_register("baud_divisor", divisor)
+                self.transport.set_baud(baud)
+                tries, self.link.attempts = self.link.attempts, 2
+                try:
+                    for _ in range(4):
+                        self.link.do(Operation.IDENTIFY)
+                finally:
+                    self.link.attempts = tries
+                return baud
+            except LineLostError:
+                raise
+            except HostError:
+                self._connect()
+        return self.transport.baud
+
+    def recover(self) -> None:
+        """Take a lost line up again, at the rate that it had.
+
+        Raises:
+            LineLostError: it did not come back.
+            HostError: another board than before answers.
+        """
+        self.transport.reopen(self._reconnect)
+        identity = self._connect()
+        if identity != self.identity:
+            raise HostError(f"expected the same board to come back on {self.transport.description}, got {identity}")
+        self.negotiate()
+
+    def close(self) -> None:
+        """Give the line back, at its first rate."""
+        self.transport.close()
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # ---- registers ---------------------------------------------------------------------------------------------------------
+
+    def read_register(self, name: str) -> int:
+        """A register of the block; see docs/reference/host-link.md."""
+        return int.from_bytes(self.link.do(Operation.READ_REGISTER, REGISTERS[name].number), "little")
+
+    def write_register(self, name: str, value: int) -> None:
+        """Write a register; RefusedError if the board doesn't take the value, or is busy."""
+        register = REGISTERS[name]
+        self.link.do(Operation.WRITE_REGISTER, register.number, (value & (1 << register.width) - 1).to_bytes(8, "little"))
+
+    def status(self) -> Status:
+        """What the core does."""
+        s = self.read_register("status")
+        return Status(bool(s & 1), bool(s & 2), bool(s & 4), bool(s & 0x20), s >> 8 & 0xF, s >> 16)
+
+    def counters(self) -> dict[str, int]:
+        """All performance counters by name."""
+        from trilobit.isa.counters import COUNTERS
+
+        result = {}
+        for index, name in enumerate(COUNTERS):
+            self.write_register("counter_select", index)
+            result[name] = self.read_register("counter")
+        return result
+
+    # ---- memory ------------------------------------------------------------------------------------------------------------
+
+    def write_memory(self, addr: int, data: bytes) -> None:
+        """Write memory; ``addr`` and size in whole beats."""
+        self.link.do_all(Request(Operation.WRITE_MEMORY, addr + k, data[k : k + MAX_DATA]) for k in range(0, len(data), MAX_DATA))
+
+    def read_memory(self, addr: int, size: int) -> bytes:
+        """Read memory; ``addr`` and size in whole beats."""
+        pieces: dict[int, bytes] = {}
+        self.link.do_all(
+            (Request(Operation.READ_MEMORY, addr + k, min(MAX_DATA, size - k).to_bytes(2, "little")) for k in range(0, size, MAX_DATA)),
+            lambda request, data: pieces.__setitem__(request.argument or 0, data),
+        )
+        return b"".join(pieces[k] for k in sorted(pieces))
+
+    def checksums(self, spans: Sequence[tuple[int, int]]) -> list[int]:
+        """CRC-32 of spans (address, size) of the memory, as the board reads it."""
+        clock = self.identity.clock_hz or 1_000_000
+        sums: dict[int, int] = {}
+        self.link.do_all(
+            (Request(Operation.CHECKSUM, addr, size.to_bytes(4, "little"), seconds=CHECKSUM_CLOCKS_A_BYTE * size / clock)
+             for addr, size in spans),
+            lambda request, data: sums.__setitem__(request.argument or 0, int.from_bytes(data, "little")),
+        )  # fmt: skip
+        return [sums[addr] for addr, _ in spans]
+
+    def load_seconds(self, size: int) -> float:
+        """About how long ``size`` bytes take over the line at its rate, if all of them must be sent."""
+        frame = 5 + 8 + MAX_DATA + 2
+        return size / MAX_DATA * 10 * frame / self.transport.baud if self.transport.baud else 0.0
+
+    def load(self, memory: np.ndarray, on_progress: Callable[[int, int], None] | None = None) -> int:
+        """Make the board's memory equal to ``memory`` ([size] of uint8, from address 0) and verify it.
+
+        Blocks that are equal already are not sent, so an interrupted load goes on where it was. A line that is lost meanwhile is
+        waited for.
+
+        Args:
+            on_progress: called with the bytes that are right and the size.
+
+        Returns:
+            bytes that were sent.
+
+        Raises:
+            ConfigError: more than the board's memory.
+            HostError: the memory does not keep what is written; or the link fails.
+        """
+        size = len(memory)
+        if size > self.identity.memory_size:
+            raise ConfigError(f"expected at most the board's {self.identity.memory_size} bytes of memory, the image has {size}")
+        n = self.identity.beat_bytes
+        blocks = [(at, min(BLOCK_BYTES, -(-(size - at) // n) * n)) for at in range(0, size, BLOCK_BYTES)]
+        content = {at: memory[at : at + length].tobytes().ljust(length, b"\0") for at, length in blocks}
+        right: set[int] = set()
+        sent = 0
+        failures: dict[int, int] = {}
+        while len(right) < len(blocks):
+            try:
+                for at, length, data in self._wrong(blocks, content, right, on_progress, size):
+                    failures[at] = failures.get(at, 0) + 1
+                    if failures[at] > 3:
+                        raise HostError(f"memory from {at:#x} to {at + length:#x} doesn't keep what is written: "
+                                        "check the board's memory and its clock")  # fmt: skip
+                    self.write_memory(at, data)
+                    sent += length
+            except LineLostError:
+                failures.clear()
+                self.recover()
+        return sent
+
+    def _wrong(self, blocks, content, right, on_progress, size) -> Iterator[tuple[int, int, bytes]]:
+        """Blocks that differ, those that were written since again until they are right."""
+        todo = [block for block in blocks if block[0] not in right]
+        while todo:
+            wrong = []
+            for k in range(0, len(todo), 16):
+                group = todo[k : k + 16]
+                for (at, length), found in zip(group, self.checksums(group), strict=True):
+                    if found == zlib.crc32(content[at]):
+                        right.add(at)
+                    else:
+                        wrong.append((at, length))
+                if on_progress is not None:
+                    on_progress(min(size, sum(length for at, length in blocks if at in right)), size)
+            todo = []
+            for at, length in wrong:
+                yield at, length, content[at]
+                if self.checksums([(at, length)]) == [zlib.crc32(content[at])]:
+                    right.add(at)
+                else:
+                    todo.append((at, length))
+                if on_progress is not None:
+                    on_progress(min(size, sum(length for at, length in blocks if at in right)), size)
+
+    # ---- programs ----------------------------------------------------------------------------------------------------------
+
+    def check_core(self, config: CoreConfig) -> None:
+        """Whether what was compiled for a core runs on this board.
+
+        Raises:
+            ConfigError: another beat, fewer elements or words.
+        """
+        i = self.identity
+        if (i.beat_bytes, i.lanes) != (config.beat_bytes, config.lanes):
+            raise ConfigError(f"expected a bundle for {i.beat_bytes} bytes a beat and {i.lanes} lanes, as the board has, got core "
+                              f"{config.name!r} with {config.beat_bytes} and {config.lanes}: compile for the board's core")  # fmt: skip
+        if config.max_length > i.max_length or config.program_words > i.program_words:
+            raise ConfigError(f"expected a core with registers of at most {i.max_length} elements and {i.program_words} instructions, got "
+                              f"{config.name!r} with {config.max_length} and {config.program_words}")  # fmt: skip
+
+    def reset(self) -> None:
+        """Reset the core; its memory traffic ends first."""
+        self.write_register("control", 2)
+        deadline = self.transport.now() + 1
+        while self.read_register("status") & 0x40:
+            if self.transport.now() > deadline:
+                raise HostError("expected the core to come out of its reset within a second, it did not: load the bitstream again")
+
+    def prepare(self, code: Sequence[int], *, window_size: int, write_start: int, settings: HostSettings) -> None:
+        """Reset the core and give it a program and settings; tokens that nobody took are dropped.
+
+        Raises:
+            ConfigError: the program is too long.
+            HostError: the memory is not ready.
+        """
+        if len(code) > self.identity.program_words:
+            raise ConfigError(f"expected at most {self.identity.program_words} instructions, got {len(code)}")
+        self.wait_for_memory()
+        self.reset()
+        while self.pop():
+            pass
+        data = b"".join(word.to_bytes(WORD_BYTES, "little") for word in code)
+        words = MAX_DATA // WORD_BYTES
+        self.link.do_all(
+            Request(Operation.WRITE_PROGRAM, k, data[WORD_BYTES * k : WORD_BYTES * (k + words)]) for k in range(0, len(code), words)
+        )
+        temperature = settings.temperature_scalar()
+        values = {
+            "window_size": window_size, "write_start": write_start, "seed": settings.seed, "temperature_m": temperature.mantissa,
+            "temperature_e": temperature.exponent, "eos": settings.eos, "limit": settings.limit, "program_length": len(code),
+        }  # fmt: skip
+        for name, value in values.items():
+            self.write_register(name, value)
+
+    def wait_for_memory(self) -> None:
+        """The memory is initialised after the bitstream is loaded; HostError if that takes too long."""
+        deadline = self.transport.now() + MEMORY_READY_SECONDS
+        while not self.status().memory_ready:
+            if self.transport.now() > deadline:
+                raise HostError(f"expected the board's memory to be ready within {MEMORY_READY_SECONDS:g} s, it is not")
+
+    def start(self) -> None:
+        """Start the program at its first instruction."""
+        self.write_register("control", 1)
+
+    def push(self, token: int) -> bool:
+        """Queue a prompt token; False if there is no room."""
+        try:
+            self.link.do(Operation.PUSH_TOKEN, token)
+        except RefusedError as refused:
+            if refused.cause == Cause.FULL:
+                return False
+            raise
+        return True
+
+    def pop(self) -> list[int]:
+        """The tokens that were emitted since, at most 64."""
+        data = self.link.do(Operation.POP_TOKENS)
+        return [int.from_bytes(data[k : k + 4], "little") for k in range(0, len(data), 4)]
