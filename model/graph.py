@@ -18,6 +18,7 @@ from trilobit.errors import CompileError, ModelError
 from trilobit.isa import trits
 from trilobit.model.quantise import count_trits
 from trilobit.model.tensorfile import TensorReader
+from trilobit.threads import side_by_side
 
 __all__ = [
     "OPERATIONS",
@@ -312,16 +313,20 @@ class Evaluator:
         if name not in self._matrices and size <= self._free:
             self._free -= size
             self._matrices[name] = trits.unpack(packed, rows).astype(np.float32)
-        if name in self._matrices:
-            return q @ self._matrices[name].T
-        product = np.empty((len(q), len(packed) * trits.ROWS_PER_BYTE), dtype=np.float32)
-        step = max(_UNPACKED_ELEMENTS // (trits.ROWS_PER_BYTE * packed.shape[1]), 1)
-        for start in range(0, len(packed), step):
-            block = packed[start : start + step]
-            count = len(block) * trits.ROWS_PER_BYTE
-            first = start * trits.ROWS_PER_BYTE
-            product[:, first : first + count] = q @ trits.unpack(block, count).astype(np.float32).T
-        return product[:, :rows]
+        kept = self._matrices.get(name)
+        product = np.empty((len(q), rows), dtype=np.float32)
+        step = max(_UNPACKED_ELEMENTS // packed.shape[1] // trits.ROWS_PER_BYTE, 1) * trits.ROWS_PER_BYTE
+
+        def block(start: int) -> None:
+            stop = min(start + step, rows)
+            if kept is not None:
+                product[:, start:stop] = q @ kept[start:stop].T
+            else:
+                groups = packed[start // trits.ROWS_PER_BYTE : -(-stop // trits.ROWS_PER_BYTE)]
+                product[:, start:stop] = q @ trits.unpack(groups, stop - start).astype(np.float32).T
+
+        side_by_side(block, range(0, rows, step))
+        return product
 
     def _recurrence(self, name: str, x: np.ndarray, f: np.ndarray) -> np.ndarray:
         s = x * (1 - f)

@@ -12,14 +12,12 @@ from trilobit.isa.segments import Segment, parse_segment, segment_gains, segment
 from trilobit.isa.trits import ROWS_PER_BYTE, unpack
 from trilobit.sim.func_fault import SEGMENT, MachineFault
 from trilobit.sim.native import Product
+from trilobit.threads import one_blas_thread
 
 __all__ = ["DEFAULT_CACHE_BYTES", "SegmentStream"]
 
 DEFAULT_CACHE_BYTES = 1 << 30
-_BLOCK_BYTES = 1 << 20  # packed bytes decoded at a time when a matrix is not kept
-
-# The five trits of every byte as float32, [5, 256]: row r of a group is _DIGITS[r][byte].
-_DIGITS = unpack(np.arange(256, dtype=np.uint8)[None], ROWS_PER_BYTE).astype(np.float32)
+_BLOCK_BYTES = 1 << 17  # packed bytes decoded at a time when a matrix is not kept
 
 
 @dataclass
@@ -96,9 +94,10 @@ class SegmentStream:
             return self._product(packed, activations.astype(np.int8))[: segment.rows].astype(np.int64)
         if entry.data is None and self._may_keep(entry, 4 * segment.rows * segment.columns):
             self._keep(entry, segment_trits(self._memory, segment, self._beat).astype(np.float32))
-        if entry.data is not None:
-            return (entry.data @ activations).astype(np.int64)
-        return self._product_in_blocks(segment, activations)
+        with one_blas_thread():
+            if entry.data is not None:
+                return (entry.data @ activations).astype(np.int64)
+            return self._product_in_blocks(segment, activations)
 
     def _product_in_blocks(self, segment: Segment, activations: np.ndarray) -> np.ndarray:
         raw = self._payload(segment)
@@ -107,8 +106,8 @@ class SegmentStream:
         step = max(_BLOCK_BYTES // raw.shape[1], 1)
         for start in range(0, groups, step):
             block = raw[start : start + step, : segment.columns]
-            for row, digits in enumerate(_DIGITS):
-                sums[start : start + step, row] = digits[block] @ activations
+            trits = unpack(block, ROWS_PER_BYTE * len(block)).astype(np.float32)
+            sums[start : start + step] = (trits @ activations).reshape(-1, ROWS_PER_BYTE)
         return sums.reshape(-1)[: segment.rows].astype(np.int64)
 
     def _payload(self, segment: Segment) -> np.ndarray:

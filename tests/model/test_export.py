@@ -229,3 +229,16 @@ def test_graph_needs_no_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "(3, 64)" in out and "ToolError" in out and "pip install 'trilobit[model]'" in out
+
+
+def test_products_are_the_same_whether_weights_are_kept_or_unpacked_in_blocks(monkeypatch):
+    from trilobit.model import graph as module
+
+    graph = load_graph(DATA / "toy2")
+    tensors = load_tensors(graph, DATA / "toy2")
+    ids = np.random.default_rng(6).integers(0, 64, 90)
+    expected = module.Evaluator(graph, tensors)(ids)
+    for elements in (1, 700, 1 << 20):
+        monkeypatch.setattr(module, "_UNPACKED_ELEMENTS", elements)
+        assert (module.Evaluator(graph, tensors, keep_bytes=0)(ids) == expected).all()
+        assert (module.Evaluator(graph, tensors, keep_bytes=9000)(ids) == expected).all()
