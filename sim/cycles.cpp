@@ -25,6 +25,11 @@ enum Counter : uint32_t {
     LDST_BEATS, WRITE_BEATS, SATURATED, COUNTERS,
 };
 
+// Why a unit waits, beside what the hardware counts; a unit with none of these and nothing to do is idle.
+enum Wait : uint32_t {
+    LDST_REGISTER, LDST_MEMORY, NORM_GAINS, NORM_REGISTERS, NORM_SCALARS, NORM_ACTIVATIONS, ROWWISE_REGISTERS, STREAM_FULL, WAITS,
+};
+
 // Two readers on the memory's read side (hdl/memarb.py).
 struct Owner {
     uint32_t beats;
@@ -52,7 +57,7 @@ struct CycleModel {
     const MemoryDrive* drive;
 
     uint64_t now = 0;
-    uint64_t counters[COUNTERS] = {};
+    uint64_t counters[COUNTERS] = {}, waits[WAITS] = {};
     // The host.
     std::deque<uint32_t> prompts, prompt_queue, generated;
     bool prompt_offered = false;
@@ -71,7 +76,8 @@ struct CycleModel {
     }
 
     bool cycle();
-    Reason run(uint64_t max_cycles, bool until_retire);
+    void count_waits(const MemoryDrive& drives);
+    Reason run(uint64_t max_cycles, bool until_retire, bool until_token);
 };
 
 // A clock cycle. True if an instruction retires.
@@ -113,6 +119,7 @@ bool CycleModel::cycle() {
     counters[STREAM_BEATS] += rdata_stream;
     counters[LDST_BEATS] += rdata_ldst;
     counters[WRITE_BEATS] += ldst.wdata_valid && memory_drives.wdata_ready;
+    count_waits(memory_drives);
     const bool issues_control = pc.issue && next.unit == CONTROL;
     const bool retired[UNITS + 1] = {ldst.retires, rmsnorm.retires, matmul.retires, rowwise.retires, issues_control};
     const uint32_t retired_units = ldst.retires + rmsnorm.retires + matmul.retires + rowwise.retires;
@@ -180,8 +187,23 @@ bool CycleModel::cycle() {
     return any;
 }
 
+void CycleModel::count_waits(const MemoryDrive& drives) {
+    const bool stores = ldst.state == LoadStore::WRITE_DATA;
+    waits[LDST_REGISTER] += (ldst.state == LoadStore::LOAD_FREE && !ldst.free) || (stores && !ldst.wdata_valid);
+    waits[LDST_MEMORY] += (ldst.state == LoadStore::LOAD_RUN && !ldst.writes) || (ldst.wr_valid && !drives.wr_ready) ||
+                          (stores && ldst.wdata_valid && !drives.wdata_ready) ||
+                          (ldst.state == LoadStore::WRITE_RESPONSE && !drives.wresp_valid);
+    const bool reads = rmsnorm.state == RmsNorm::READ && !rmsnorm.read, gains = reads && rmsnorm.gain_ready;
+    waits[NORM_GAINS] += gains || (rmsnorm.segment_ready && !stream.segment_valid());
+    waits[NORM_REGISTERS] += (reads && !gains) || (rmsnorm.state == RmsNorm::FEED && !rmsnorm.feeds);
+    waits[NORM_SCALARS] += rmsnorm.state == RmsNorm::WAIT && !rmsnorm.engine.feed;
+    waits[NORM_ACTIVATIONS] += rmsnorm.state == RmsNorm::WAIT && rmsnorm.engine.feed && !rmsnorm.may_feed;
+    waits[ROWWISE_REGISTERS] += rowwise.occupied && !rowwise.enter;
+    waits[STREAM_FULL] += stream.landing.offered && stream.payload && !(stream.is_gains ? stream.gains : stream.weights).ready();
+}
+
 // As harness.cpp's sim_run, but for what follows the last instruction.
-Reason CycleModel::run(uint64_t max_cycles, bool until_retire) {
+Reason CycleModel::run(uint64_t max_cycles, bool until_retire, bool until_token) {
     if (!started) {
         started = true;
         while (!prompts.empty() && prompt_queue.size() < timing.host_queue) prompt_queue.push_back(prompts.front()), prompts.pop_front();
@@ -200,6 +222,7 @@ Reason CycleModel::run(uint64_t max_cycles, bool until_retire) {
         const bool waits = pc.waiting && prompts.empty() && since_push > timing.host_settle;
         prompt_offered = !prompts.empty();
         if (!pc.running) return pc.fault ? REASON_FAULT : REASON_HALTED;
+        if (until_token && tokens.size() > tokens_out) return REASON_TOKEN;
         if (until_retire && retired) return REASON_RETIRE;
         if (waits && !token) return REASON_WAITING;
     }
@@ -209,7 +232,7 @@ Reason CycleModel::run(uint64_t max_cycles, bool until_retire) {
 extern "C" {
 
 uint32_t cycles_sizes(uint32_t what) {
-    const uint32_t sizes[] = {sizeof(Instruction), sizeof(Segment), sizeof(Machine), sizeof(Timing), sizeof(MemoryParameters), COUNTERS};
+    const uint32_t sizes[] = {sizeof(Instruction), sizeof(Segment), sizeof(Machine), sizeof(Timing), sizeof(MemoryParameters), COUNTERS, WAITS};
     return what < sizeof sizes / sizeof *sizes ? sizes[what] : 0;
 }
 
@@ -233,11 +256,13 @@ void cycles_generated(CycleModel* model, const uint32_t* tokens, uint32_t count)
     model->generated.insert(model->generated.end(), tokens, tokens + count);
 }
 
-int32_t cycles_run(CycleModel* model, uint64_t max_cycles, int32_t until_retire) { return model->run(max_cycles, until_retire); }
+// until: 1, the next retirement; 2, the next emitted token.
+int32_t cycles_run(CycleModel* model, uint64_t max_cycles, int32_t until) { return model->run(max_cycles, until == 1, until == 2); }
 uint64_t cycles_now(CycleModel* model) { return model->now; }
 uint32_t cycles_fault(CycleModel* model) { return model->pc.fault; }
 uint32_t cycles_fault_pc(CycleModel* model) { return model->pc.fault_pc; }
 const uint64_t* cycles_counters(CycleModel* model) { return model->counters; }
+const uint64_t* cycles_waits(CycleModel* model) { return model->waits; }
 
 uint64_t cycles_tokens(CycleModel* model, const uint32_t** tokens) {
     *tokens = model->tokens.data();

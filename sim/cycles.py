@@ -13,10 +13,11 @@ import numpy as np
 from trilobit.errors import ConfigError, ProgramError, ToolError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
+from trilobit.isa.segments import Segment
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
-from trilobit.sim.cycles_build import COUNTERS, load_cycles
-from trilobit.sim.cycles_decode import Machine, Segment, decode_program, sorted_segments, stream_segments
+from trilobit.sim.cycles_build import COUNTERS, WAITS, load_cycles
+from trilobit.sim.cycles_decode import Machine, StreamSegment, decode_program, known_segments, stream_segments
 from trilobit.sim.cycles_timing import timing
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
 
@@ -25,6 +26,7 @@ __all__ = ["UNITS", "CycleModel"]
 UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise", "control")
 """Units in the order of the core's ``retire_valid`` bits."""
 
+UNTIL_RETIRE, UNTIL_TOKEN = 1, 2
 LIMIT, TOKEN, HALTED, FAULT, WAITING, RETIRE = range(6)  # enum Reason of cycles.h
 FOREVER = (1 << 64) - 1
 SLICE = 20_000_000  # cycles between looks at Python's signals (Ctrl-C)
@@ -65,17 +67,19 @@ class CycleModel(Backend):
         self._image = image
         if segments is None:
             self._image = initial_memory(program, image)
-            segments = stream_segments(program, config, self._image)
-        self._segments = {segment.addr: segment for segment in segments}
+            ordered = stream_segments(program, config, self._image)
+        else:
+            ordered = known_segments(segments)
+        self._segments = {segment.addr: segment for segment in ordered}
         self._lib = load_cycles()
         machine = Machine(
             **{name: getattr(config, name) for name, _ in Machine._fields_ if hasattr(config, name)},
             window_size=program.window_size, write_start=program.write_start, eos=settings.eos, limit=settings.limit,
         )  # fmt: skip
-        ordered = sorted_segments(segments)
+        parameters = self.memory_model.parameters(config.clock_mhz)
         self._model = self._lib.cycles_new(
             ctypes.byref(machine), ctypes.byref(timing()), decode_program(program, config), len(program.code),
-            (Segment * len(ordered))(*ordered), len(ordered), ctypes.byref(self.memory_model.parameters(config.clock_mhz)),
+            (StreamSegment * len(ordered))(*ordered), len(ordered), ctypes.byref(parameters),
         )  # fmt: skip
         if not self._model:
             raise ToolError(f"expected a kind of memory that the model knows, got {memory!r}; this is a bug")
@@ -107,12 +111,25 @@ class CycleModel(Backend):
                 break
         return self.result()
 
+    def run_to_token(self) -> bool:
+        """Run until the next token is emitted; False if none is: the program halted, faulted, or waits."""
+        self._lib.cycles_record(self._handle, int(self.record_retires))
+        while self._reason not in (HALTED, FAULT, WAITING):
+            self._reason = self._lib.cycles_run(self._handle, SLICE, UNTIL_TOKEN)
+            if self._reason == TOKEN:
+                return True
+        return False
+
+    def waits(self) -> dict[tuple[str, str], int]:
+        """Cycles in which a unit waited, by unit and cause, beside the causes that the hardware counts."""
+        return dict(zip(WAITS, self._lib.cycles_waits(self._handle)[: len(WAITS)], strict=True))
+
     def step(self) -> Retire | None:
         self._lib.cycles_record(self._handle, 1)
         while self._seen >= len(records := self.retires):
             if self._reason in (HALTED, FAULT, WAITING):
                 return None
-            self._reason = self._lib.cycles_run(self._handle, SLICE, 1)
+            self._reason = self._lib.cycles_run(self._handle, SLICE, UNTIL_RETIRE)
         self._seen += 1
         return records[self._seen - 1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from trilobit.errors import ToolError
 from trilobit.isa.counters import COUNTERS, STALLS
 from trilobit.sim.build_cache import build_once, cache_folder, content_hash
-from trilobit.sim.cycles_decode import Instruction, Machine, Segment
+from trilobit.sim.cycles_decode import Instruction, Machine, StreamSegment
 from trilobit.sim.cycles_timing import Timing
 from trilobit.sim.memory import MEMORY_HEADERS, MemoryParameters
 from trilobit.sim.toolchain import GXX
@@ -54,18 +54,19 @@ def load_cycles() -> ctypes.CDLL:
     path = cycles_library()
     lib = ctypes.CDLL(str(path))
     handle, u32, i32, u64, void = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64, None
+    counts = ctypes.POINTER(u64)
     signatures = {
         "cycles_sizes": (u32, [u32]), "cycles_new": (handle, [handle, handle, handle, u32, handle, u32, handle]),
         "cycles_delete": (void, [handle]), "cycles_push": (void, [handle, handle, u32]), "cycles_generated": (void, [handle, handle, u32]),
-        "cycles_run": (i32, [handle, u64, i32]), "cycles_now": (u64, [handle]), "cycles_fault": (u32, [handle]),
-        "cycles_fault_pc": (u32, [handle]), "cycles_counters": (ctypes.POINTER(u64), [handle]), "cycles_waits": (ctypes.POINTER(u64), [handle]), "cycles_tokens": (u64, [handle, handle]),
-        "cycles_record": (void, [handle, i32]), "cycles_retires": (u64, [handle, handle]),
-        "cycles_retired_by_pc": (ctypes.POINTER(u64), [handle]),
+        "cycles_run": (i32, [handle, u64, i32]), "cycles_now": (u64, [handle]),
+        "cycles_fault": (u32, [handle]), "cycles_fault_pc": (u32, [handle]),
+        "cycles_counters": (counts, [handle]), "cycles_waits": (counts, [handle]), "cycles_retired_by_pc": (counts, [handle]),
+        "cycles_tokens": (u64, [handle, handle]), "cycles_record": (void, [handle, i32]), "cycles_retires": (u64, [handle, handle]),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
-    sizes = [ctypes.sizeof(kind) for kind in (Instruction, Segment, Machine, Timing, MemoryParameters)] + [len(COUNTERS), len(WAITS)]
+    sizes = [ctypes.sizeof(kind) for kind in (Instruction, StreamSegment, Machine, Timing, MemoryParameters)] + [len(COUNTERS), len(WAITS)]
     if [lib.cycles_sizes(what) for what in range(len(sizes))] != sizes:
         raise ToolError(f"{path} was built from other sources; delete it and try again")
     return lib

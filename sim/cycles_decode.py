@@ -8,10 +8,10 @@ import numpy as np
 from trilobit.errors import ProgramError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
-from trilobit.isa.segments import KINDS, parse_segment
+from trilobit.isa.segments import KINDS, Segment, parse_segment
 from trilobit.isa.spec import ISA, Opcode
 
-__all__ = ["Instruction", "Machine", "Segment", "decode_program", "stream_segments"]
+__all__ = ["Instruction", "Machine", "StreamSegment", "decode_program", "known_segments", "stream_segments"]
 
 _UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise", "control")
 # enum Kind of cycles.h; every other row-wise instruction is elementwise.
@@ -33,7 +33,7 @@ class Instruction(ctypes.Structure):
                 ("zero", ctypes.c_uint16)]  # fmt: skip
 
 
-class Segment(ctypes.Structure):
+class StreamSegment(ctypes.Structure):
     """``struct Segment`` of ``cycles.h``: a header in the stream. ``kind`` as in :data:`trilobit.isa.segments.KINDS`, 0 if it is bad."""
 
     _fields_ = [("addr", ctypes.c_uint64), ("rows", ctypes.c_uint16), ("columns", ctypes.c_uint16), ("kind", ctypes.c_uint32)]
@@ -92,7 +92,7 @@ def decode_program(program: Program, config: CoreConfig) -> ctypes.Array:
     return (Instruction * len(program.code))(*(_decode(word, config, program) for word in program.code))
 
 
-def stream_segments(program: Program, config: CoreConfig, image: np.ndarray) -> list[Segment]:
+def stream_segments(program: Program, config: CoreConfig, image: np.ndarray) -> list[StreamSegment]:
     """The segments of a program's stream, by address, read from the headers in its memory image.
 
     A region is read up to its end or up to a header that is bad, behind which the hardware steers nothing either.
@@ -106,23 +106,24 @@ def stream_segments(program: Program, config: CoreConfig, image: np.ndarray) -> 
         if word & 0xFF == opcode:
             addr, beats = ISA.fields["addr"].get(word), ISA.fields["beats"].get(word)
             regions[addr] = max(beats, regions.get(addr, 0))
-    found: dict[int, Segment] = {}
+    found: dict[int, StreamSegment] = {}
     for start, beats in regions.items():
         addr, end = start, min(start + beats * config.beat_bytes, len(image))
         while addr < end and addr not in found:
             try:
                 segment = parse_segment(image, addr, config.beat_bytes)
             except ProgramError:
-                found[addr] = Segment(addr, 0, 0, 0)
+                found[addr] = StreamSegment(addr, 0, 0, 0)
                 break
             kind = KINDS[segment.kind] if segment.columns <= config.max_length else 0
-            found[addr] = Segment(addr, segment.rows, segment.columns, kind)
+            found[addr] = StreamSegment(addr, segment.rows, segment.columns, kind)
             if not kind:
                 break
             addr = segment.payload + segment.beats * config.beat_bytes
-    return sorted_segments(found.values())
+    return [found[addr] for addr in sorted(found)]
 
 
-def sorted_segments(segments: Iterable[Segment]) -> list[Segment]:
-    """By address, as the compiled model looks them up."""
-    return sorted(segments, key=lambda segment: segment.addr)
+def known_segments(segments: Iterable[Segment]) -> list[StreamSegment]:
+    """Segments that are known without an image, as a compiler lays them out, by address."""
+    ordered = sorted(segments, key=lambda segment: segment.addr)
+    return [StreamSegment(segment.addr, segment.rows, segment.columns, KINDS[segment.kind]) for segment in ordered]

@@ -1,52 +1,60 @@
-"""Cycles of a token from the geometry alone: a first-order estimate.
+"""What a token costs on a core: cycles, stalls, traffic and share of the roofline, from the cycle model.
 
-Memory sets the pace: the weight stream, its gains and headers, and the vectors that share the port, at a beat a clock. What the stream
-can't hide is added: four places a layer where the next product waits for the last result of the one before, through row-wise
-operations, a norm and a quantisation; and the tail of lm_head. Other units overlap with products and are not counted.
-It is an estimate: :mod:`trilobit.sim.rtl` measures, and docs/performance.md compares the two.
+The program runs until it has emitted enough tokens; what lies between two of them is the steady state, from a token's embedding to the
+next token. Cycles are exact: the model equals the RTL to the cycle (trilobit.sim.cycles).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from trilobit.errors import ProgramError
 from trilobit.isa.core import CoreConfig
-from trilobit.sim.geometry import Geometry, roofline_share
+from trilobit.isa.program import Program
+from trilobit.isa.segments import Segment
+from trilobit.sim.backend import FAULTS, HostSettings
+from trilobit.sim.cycles import CycleModel
+from trilobit.sim.geometry import roofline_share
+from trilobit.sim.memory import IDEAL, Memory, parse_memory
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "on_chip_memories"]
 
-# Pipeline depths of the units in clocks (hdl/rowwise.py, hdl/rmsnorm.py, hdl/matmul.py) and the program counter's part.
-ROWWISE = 18
-RMS_TAIL = 14
-MAXIMUM_TAIL = 12
-FACTOR = 24
-FIRST_BEAT = 10
-DRAIN = 20
-ISSUE = 4
+ENOUGH = 1_000_000  # cycles: short tokens are averaged over about so many
+MOST_TOKENS = 64
+PROMPT = 0  # any token
+UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise")
+PRODUCT_WAITS = {"weights": "matmul_wait_weights", "activations": "matmul_wait_activations", "output": "matmul_wait_output"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a token costs on a core.
+    """A measured stretch of tokens in the steady state.
 
     Attributes:
-        cycles_per_token: clocks from a token's embedding to the next token.
-        stream_beats: beats of weights, gains and headers; vector_beats: embedding row, state, constant vectors.
-        exposed: clocks in which the stream waits.
-        on_chip_bits: registers, activation buffers, norm buffer, gain buffer, weight FIFO and instruction memory.
+        core: what the program ran on. memory: its memory.
+        clock_mhz: clock of the figures in seconds.
+        weights: ternary weights that a token reads, unpadded.
+        tokens: in the stretch; counters, waits: what they took together (:data:`trilobit.sim.cycles_build.COUNTERS`, ``WAITS``).
     """
 
-    geometry: Geometry
     core: CoreConfig
+    memory: Memory
     clock_mhz: float
-    stream_beats: int
-    vector_beats: int
-    exposed: int
-    units: dict[str, dict[str, Any]]
+    weights: int
+    tokens: int
+    counters: dict[str, int]
+    waits: dict[tuple[str, str], int]
+
+    def _each(self, value: int) -> int | float:
+        """A share of a token, a whole number if it is one."""
+        return value // self.tokens if value % self.tokens == 0 else value / self.tokens
 
     @property
-    def cycles_per_token(self) -> int:
-        """Clocks of one token."""
-        return self.stream_beats + self.vector_beats + self.exposed
+    def cycles_per_token(self) -> int | float:
+        """Clocks from a token's embedding to the next token's."""
+        return self._each(self.counters["cycles"])
 
     @property
     def tokens_per_second(self) -> float:
@@ -55,66 +63,113 @@ class Estimate:
 
     @property
     def roofline(self) -> float:
-        """Share of what the memory port could bring."""
-        return roofline_share(self.geometry.ternary_weights, self.core.beat_bytes, self.cycles_per_token)
+        """1.6 bits a weight over what the memory port could bring in these cycles."""
+        return roofline_share(self.weights, self.core.beat_bytes, self.cycles_per_token)
 
     @property
-    def on_chip_bits(self) -> int:
-        """Bits of on-chip memory that the core's buffers take."""
-        core = self.core
-        registers, activations, norm = 8 * 32 * core.max_length, 2 * 8 * core.max_length, 34 * core.max_length
-        queues = 8 * core.beat_bytes * (core.weight_fifo_beats + core.load_fifo_beats) + 16 * core.gain_buffer_elements
-        return registers + activations + norm + queues + 128 * core.program_words
+    def bytes_per_token(self) -> int | float:
+        """Bytes that cross the memory port, both ways."""
+        beats = sum(self.counters[name] for name in ("stream_read_beats", "ldst_read_beats", "write_beats"))
+        return self._each(beats * self.core.beat_bytes)
 
-    def to_dict(self) -> dict:
-        """For ``--json``."""
-        n = self.core.beat_bytes
-        g = self.geometry
+    @property
+    def peak_bytes_per_cycle(self) -> float:
+        """What port and memory pins could move in a clock at most."""
+        pins = self.memory.pin_bytes_per_cycle(self.clock_mhz)
+        return self.core.beat_bytes if pins is None else min(self.core.beat_bytes, pins)
+
+    @property
+    def units(self) -> dict[str, dict[str, Any]]:
+        """Busy cycles a token, and waiting cycles by cause: of each unit, of the stream's fetch, of issue."""
+        issue = {name.removeprefix("stall_"): count for name, count in self.counters.items() if name.startswith("stall_")}
+        units = {unit: {"busy": self.counters[f"busy_{unit}"], "stalls": {}} for unit in UNITS}
+        units["tmatmul"] |= {"beats": self.counters["matmul_beats"]}
+        units["tmatmul"]["stalls"] = {cause: self.counters[name] for cause, name in PRODUCT_WAITS.items()}
+        units["stream"] = {"busy": self.counters["stream_read_beats"], "stalls": {}}
+        units["issue"] = {"busy": self.counters["issued"], "stalls": issue}
+        for (unit, cause), count in self.waits.items():
+            units[unit]["stalls"][cause] = count
         return {
-            "geometry": {"H": g.H, "L": g.L, "I": g.I, "V": g.V}, "core": self.core.name, "clock_mhz": self.clock_mhz,
+            unit: {
+                key: {c: self._each(n) for c, n in value.items()} if key == "stalls" else self._each(value) for key, value in row.items()
+            }
+            for unit, row in units.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        on_chip = on_chip_memories(self.core)
+        return {
+            "core": self.core.name, "memory": self.memory.name, "clock_mhz": self.clock_mhz, "tokens": self.tokens,
             "cycles_per_token": self.cycles_per_token, "tokens_per_second": self.tokens_per_second, "roofline_share": self.roofline,
-            "bytes_per_token": (self.stream_beats + self.vector_beats) * n, "weight_bytes_per_token": self.units["tmatmul"]["busy"] * n,
-            "units": self.units, "on_chip_bits": self.on_chip_bits, "fits_registers": max(g.H, g.I) <= self.core.max_length,
-            "evidence": "estimated: first-order model of the stream and its exposed latencies",
+            "bytes_per_token": self.bytes_per_token,
+            "weight_bytes_per_token": self._each(self.counters["matmul_beats"] * self.core.beat_bytes),
+            "required_bytes_per_cycle": self.bytes_per_token / self.cycles_per_token, "peak_bytes_per_cycle": self.peak_bytes_per_cycle,
+            "memory_share": self.bytes_per_token / self.cycles_per_token / self.peak_bytes_per_cycle,
+            "ternary_weights_per_token": self.weights, "units": self.units,
+            "on_chip_bits": sum(on_chip.values()), "on_chip_memories": on_chip,
+            "evidence": "exact", "evidence_text": "cycle model, equal to the RTL to the cycle; seconds follow from the clock given",
         }  # fmt: skip
 
 
-def _exposed(geometry: Geometry, core: CoreConfig) -> int:
-    """Clocks a token in which no weight can be consumed although memory would bring them."""
-
-    def words(length: int) -> int:
-        return -(-length // core.lanes)
-
-    def quantise(length: int) -> int:
-        # The sum of squares chains on the last product's results; the maximum needs a pass of its own, then the first int8 values follow.
-        return RMS_TAIL + words(length) + MAXIMUM_TAIL + FACTOR + FIRST_BEAT + 3 * ISSUE
-
-    per_layer = (
-        (DRAIN + ROWWISE + quantise(geometry.H))  # down -> residual add -> i
-        + (DRAIN + 2 * ROWWISE + quantise(geometry.H))  # g -> product with the state's gate -> o
-        + (DRAIN + ROWWISE + quantise(geometry.H))  # o -> residual add -> gate
-        + (DRAIN + 2 * ROWWISE + quantise(geometry.I))  # y -> silu(gate) * y -> down
-    )
-    products = 7 * geometry.L + len(geometry.head_tiles(core))
-    head = DRAIN + ROWWISE + quantise(geometry.H) + 2 * DRAIN + 60  # final norm; the last tile's search for the largest
-    return geometry.L * per_layer + head + 2 * products
+def on_chip_memories(core: CoreConfig) -> dict[str, int]:
+    """Bits of the core's block memories, as hdl/ declares them."""
+    word = 8 * core.beat_bytes
+    act_beats = -(-core.max_length // core.beat_bytes)
+    block = min(core.burst_beats, 4096 // core.beat_bytes)
+    return {
+        "vector registers": 8 * 32 * core.max_length,
+        "activation buffers": 2 * max(_power(act_beats), 2) * word,
+        "norm buffer": 35 * core.max_length,
+        "weight queue": core.weight_fifo_beats * word,
+        "gain buffer": _power(core.gain_buffer_elements * 2 // core.beat_bytes) * word,
+        "stream landing queue": max(4 * block, 64) * word,
+        "load queue": (core.load_fifo_beats - 1) * word,
+        "instruction memory": 128 * core.program_words,
+    }
 
 
-def estimate(geometry: Geometry, core: CoreConfig, *, clock_mhz: float | None = None) -> Estimate:
-    """Estimate a token of a MatMul-free LM of this geometry, with ideal memory and batch 1.
+def _power(value: int) -> int:
+    return 1 << (value - 1).bit_length()
+
+
+def estimate(program: Program, core: CoreConfig, *, weights: int, memory: "str | Memory" = IDEAL, clock_mhz: float | None = None,
+             segments: Sequence[Segment] | None = None, image: np.ndarray | None = None) -> Estimate:  # fmt: skip
+    """Measure the steady state of a language model's program: one that waits for prompt tokens and emits tokens.
 
     Args:
-        geometry: widths and layers.
+        program: as the compiler makes it.
         core: the core; its ``clock_mhz`` is used unless another is given.
-        clock_mhz: clock in MHz.
+        weights: ternary weights that a token reads, unpadded.
+        memory: as :func:`trilobit.sim.memory.parse_memory` takes it.
+        clock_mhz: clock in MHz; dynamic memories have a clock of their own.
+        segments: the stream's segments; default: those in the image.
+        image: as for :class:`trilobit.sim.cycles.CycleModel`.
+
+    Raises:
+        ProgramError: the program faults, or stops before it has emitted two tokens.
     """
-    exposed = _exposed(geometry, core)
-    products = geometry.L * sum(geometry.product_beats(r, c, core) for r, c in geometry.matrices)
-    products += sum(geometry.product_beats(r, geometry.H, core) for r in geometry.head_tiles(core))
-    stream, vectors = geometry.stream_beats(core), geometry.vector_beats(core)
-    units = {
-        "tmatmul": {"busy": products, "stalls": {"dependencies": exposed, "gains_headers_and_vectors": stream + vectors - products}},
-        "ldst": {"busy": vectors, "stalls": {}},
-    }
-    return Estimate(geometry=geometry, core=core, clock_mhz=clock_mhz or core.clock_mhz, stream_beats=stream, vector_beats=vectors,
-                    exposed=exposed, units=units)  # fmt: skip
+    if clock_mhz is not None:
+        core = core.replace(clock_mhz=clock_mhz)
+    memory = parse_memory(memory)
+    with CycleModel(program, core, memory, HostSettings(limit=MOST_TOKENS + 2), image=image, segments=segments) as model:
+        model.push([PROMPT])
+        begin = _after_token(model)
+        tokens = 0
+        while tokens < MOST_TOKENS:
+            end = _after_token(model)
+            tokens += 1
+            if end[0]["cycles"] - begin[0]["cycles"] >= ENOUGH:
+                break
+    counters, waits = ({name: count - before[name] for name, count in after.items()} for before, after in zip(begin, end, strict=True))
+    return Estimate(core=core, memory=memory, clock_mhz=core.clock_mhz, weights=weights, tokens=tokens, counters=counters, waits=waits)
+
+
+def _after_token(model: CycleModel) -> tuple[dict, dict]:
+    """Counters and waits when the next token has been emitted."""
+    if not model.run_to_token():
+        result = model.result()
+        what = f"fault {result.fault} ({FAULTS[result.fault]}) at pc {result.fault_pc}" if result.fault else "its end"
+        raise ProgramError(f"program {model.program.name!r}: expected a program that emits token after token, got {what} "
+                           f"after {len(result.tokens)}")  # fmt: skip
+    return model.result().counters, model.waits()

@@ -1,16 +1,25 @@
-"""Geometries, the estimate and the power range: against figures computed by hand or published."""
+"""Geometries, the estimate and the power range: against the RTL, and figures computed by hand or published."""
 
 import json
+import re
+from collections import Counter
+from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
 
+from trilobit.assembler.geometry import compile_geometry
 from trilobit.commands.estimate import command
-from trilobit.errors import ConfigError
+from trilobit.errors import ConfigError, ProgramError
 from trilobit.isa.core import load_core
-from trilobit.sim.estimate import estimate
+from trilobit.isa.program import Program
+from trilobit.isa.spec import ISA
+from trilobit.sim.backend import HostSettings
+from trilobit.sim.estimate import estimate, on_chip_memories
 from trilobit.sim.geometry import GEOMETRIES, Geometry, parse_geometry, roofline_share
 from trilobit.sim.power import Resources, estimate_power
+from trilobit.sim.rtl import RtlSimulator
+from trilobit.sim.rtl_build import core_verilog
 
 AXI512 = load_core("axi512")
 
@@ -32,12 +41,57 @@ def test_tiles_of_the_head_fit_a_register_and_cover_the_vocabulary():
     assert sum(tiles) == 32000 and max(tiles) <= AXI512.max_length
 
 
-def test_the_estimate_never_beats_memory():
-    for geometry in GEOMETRIES.values():
-        for preset in ("axi512", "ulx3s"):
-            result = estimate(geometry, load_core(preset))
-            assert 0 < result.roofline < 1
-            assert result.cycles_per_token > result.stream_beats
+SMALL = "64/2/64/40"  # fits the smallest core
+
+
+def subject(text, preset):
+    compiled = compile_geometry(text, preset)
+    return {"program": compiled.program, "core": compiled.core, "weights": compiled.weights(), "segments": compiled.layout.stream}
+
+
+@pytest.mark.parametrize(("name", "preset"), [("370m", "axi512"), ("tales", "ulx3s")])
+def test_a_token_moves_its_stream_once(name, preset):
+    case = subject(name, preset)
+    result, core = estimate(**case), case["core"]
+    assert result.units["stream"]["busy"] == sum(core.header_beats + segment.beats for segment in case["segments"])
+    assert result.units["tmatmul"]["beats"] == sum(segment.beats for segment in case["segments"] if segment.kind == "ternary")
+    assert result.units["tmatmul"]["beats"] * core.beat_bytes * 5 >= result.weights == GEOMETRIES[name].ternary_weights
+    assert result.bytes_per_token < result.peak_bytes_per_cycle * result.cycles_per_token
+
+
+def test_the_steady_state_is_that_of_the_rtl():
+    compiled = compile_geometry(SMALL, "tiny")
+    result = estimate(compiled.program, compiled.core, weights=compiled.weights(), segments=compiled.layout.stream)
+    with RtlSimulator(compiled.core, compiled.program, compiled.memory(), HostSettings(limit=4)) as rtl:
+        rtl.record_retires = True
+        rtl.push([0])
+        rtl.run()
+        emit = next(pc for pc, word in enumerate(compiled.program.code) if word & 0xFF == ISA.by_name["emit"].opcode)
+        emitted = [retire.cycle for retire in rtl.retires if retire.pc == emit]
+    assert {after - before for before, after in pairwise(emitted)} == {result.cycles_per_token}
+
+
+def test_a_program_that_emits_nothing_is_told():
+    program = Program("silent", [ISA.encode("halt")], 512, 0)
+    with pytest.raises(ProgramError, match="token after token, got its end after 0"):
+        estimate(program, load_core("tiny"), weights=1)
+
+
+def test_slower_memory_costs_cycles_and_its_pins_are_the_peak():
+    case = subject("tales", "ulx3s")
+    ideal, slow = estimate(**case), estimate(**case, memory="latency:60,outstanding=1")
+    assert slow.cycles_per_token > ideal.cycles_per_token
+    assert estimate(**case, memory="ddr3-667", clock_mhz=400).peak_bytes_per_cycle < 4 == ideal.peak_bytes_per_cycle
+
+
+def test_on_chip_memories_are_those_of_the_verilog():
+    core = load_core("tiny")
+    declared = re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\]", core_verilog(core))
+    sizes = Counter((int(width) + 1) * (int(depth) + 1) for width, depth in declared)
+    claimed = on_chip_memories(core)
+    registers, norm = claimed.pop("vector registers"), claimed.pop("norm buffer")
+    assert sizes[registers // 8] >= 8 and sizes[norm // core.lanes] >= core.lanes
+    assert all(sizes[bits] for bits in claimed.values()), f"{claimed} of {sizes}"
 
 
 def test_roofline_share_is_one_when_every_beat_is_weights():
@@ -52,12 +106,44 @@ def test_geometry_text_is_checked():
         parse_geometry("0/2/16/32")
 
 
+def verb(*arguments):
+    result = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)
+    return json.loads(result.output)
+
+
 def test_the_verb_prints_the_promised_keys():
-    result = CliRunner().invoke(command, ["1.3b", "--core", "axi512", "--json"], catch_exceptions=False)
-    data = json.loads(result.output)
+    data = verb("370m")
     keys = {"cycles_per_token", "tokens_per_second", "roofline_share", "bytes_per_token", "weight_bytes_per_token", "units", "evidence"}
     assert keys <= set(data)
-    assert data["evidence"].startswith("estimated")
+    assert data["evidence"] == "exact" and data["core"] == "axi512"
+    assert {"ldst", "rmsnorm", "tmatmul", "rowwise", "stream", "issue"} == set(data["units"])
+    assert all({"busy", "stalls"} <= set(unit) for unit in data["units"].values())
+    assert data["tokens_per_second"] == pytest.approx(data["clock_mhz"] * 1e6 / data["cycles_per_token"])
+
+
+def test_the_clock_changes_seconds_and_not_cycles():
+    slow, fast = verb(SMALL, "--core", "tiny", "--clock", "50"), verb(SMALL, "--core", "tiny", "--clock", "100")
+    assert slow["cycles_per_token"] == fast["cycles_per_token"]
+    assert fast["tokens_per_second"] == pytest.approx(2 * slow["tokens_per_second"])
+
+
+def test_a_shipped_model_is_estimated_by_its_own_program_and_its_core_has_a_board():
+    data = verb("tales", "--core", "ulx3s")
+    assert data["model"] == "tales" and data["board"]["device"] == "LFE5U-85F"
+    assert data["board"]["used"]["luts"] <= data["board"]["available"]["luts"] and data["board"]["fits"]
+
+
+def test_people_see_units_and_evidence():
+    result = CliRunner().invoke(command, [SMALL, "--core", "tiny", "--memory", "latency:9"], catch_exceptions=False)
+    assert "exact: cycle model" in result.output
+    assert re.search(r"^tmatmul +[\d,.]+  \w+", result.output, re.MULTILINE)
+
+
+def test_what_is_no_subject_is_told():
+    with pytest.raises(ConfigError, match="expected a geometry"):
+        CliRunner().invoke(command, ["nothing"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="above 0 MHz"):
+        CliRunner().invoke(command, [SMALL, "--clock", "0"], catch_exceptions=False)
 
 
 def test_power_is_a_range_whose_terms_name_their_sources():

@@ -1,45 +1,64 @@
-"""``trilobit estimate``: tokens/s of a geometry on a core, before anything is built."""
+"""``trilobit estimate``: cycles and tokens/s of a model on a core, before anything is built."""
+
+from typing import Any
 
 import click
 
 from trilobit.output import json_option, print_json, print_table, quantity
 
+DEFAULT_CORE = "axi512"
+
 
 @click.command(name="estimate")
-@click.argument("geometry")
-@click.option(
-    "--core", "core_name", default="axi512", show_default=True, metavar="PRESET", help="Core preset, or a YAML file with core parameters."
-)
-@click.option("--memory", type=click.Choice(["ideal"]), default="ideal", show_default=True, help="Memory timing.")
+@click.argument("what", metavar="GEOMETRY|MODEL|BUNDLE")
+@click.option("--core", "core_name", metavar="PRESET",
+              help=f"Core preset, or a YAML file with core parameters; {DEFAULT_CORE} if not given. A bundle has its own.")  # fmt: skip
+@click.option("--memory", default="ideal", show_default=True, metavar="MEMORY",
+              help="Memory timing: ideal, latency:N[,outstanding=M], one that ships (ddr4-2400, ...) or a YAML file.")  # fmt: skip
 @click.option("--clock", type=float, default=None, metavar="MHZ", help="Clock; by default the core's.")
 @json_option
-def command(geometry: str, core_name: str, memory: str, clock: float | None, as_json: bool) -> None:
-    """Estimate GEOMETRY (370m, 1.3b, 2.7b, tales, or H/L/I/V) on a core: cycles, tokens/s, share of the roofline."""
+def command(what: str, core_name: str | None, memory: str, clock: float | None, as_json: bool) -> None:
+    """Cycles, tokens/s and share of the roofline of a geometry (370m, 1.3b, 2.7b, or H/L/I/V), of a model that ships with Trilobit
+    (tales), or of a bundle; exact, from the cycle model.
+    """
     from trilobit.errors import ConfigError
-    from trilobit.isa.core import load_core
+    from trilobit.estimating import fits, load_subject
     from trilobit.sim.estimate import estimate
-    from trilobit.sim.geometry import parse_geometry
 
     if clock is not None and not clock > 0:
         raise ConfigError(f"expected a clock above 0 MHz, got {clock!r}")
-    core = load_core(core_name)
-    result = estimate(parse_geometry(geometry), core, clock_mhz=clock)
-    data = result.to_dict() | {"memory": memory}
+    subject = load_subject(what, core_name, DEFAULT_CORE)
+    result = estimate(subject.program, subject.core, weights=subject.weights, memory=memory, clock_mhz=clock, segments=subject.segments,
+                      image=subject.image)  # fmt: skip
+    data = subject.details | result.to_dict() | {"instructions": len(subject.program.code), "board": fits(subject.core)}
     if as_json:
         print_json(data)
-        return
-    if not data["fits_registers"]:
-        longest = max(result.geometry.H, result.geometry.I)
-        click.echo(f"note: the longest vector has {longest} elements; core {core.name} holds {core.max_length}", err=True)
-    g = result.geometry
-    print_table({
-        "geometry": f"H={g.H} L={g.L} I={g.I} V={g.V}, {quantity(g.ternary_weights, 'ternary weights')}",
-        "core": f"{core.name}, {core.beat_bytes} bytes a clock, {result.clock_mhz:g} MHz, {memory} memory",
-        "cycles a token": f"{result.cycles_per_token:,}",
-        "tokens/s": f"{result.tokens_per_second:.4g}",
-        "roofline share": f"{result.roofline:.1%}",
+    else:
+        _print(subject.kind, subject.details, data)
+
+
+def _print(kind: str, details: dict[str, Any], data: dict[str, Any]) -> None:
+    board = data["board"]
+    rows = {
+        kind: ", ".join(" ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+                        for value in details.values()),
+        "ternary weights": f"{data['ternary_weights_per_token']:,} a token",
+        "core": f"{data['core']}, {data['clock_mhz']:g} MHz, memory {data['memory']}",
+        "cycles a token": f"{data['cycles_per_token']:,}",
+        "tokens/s": f"{data['tokens_per_second']:.4g} at that clock",
+        "roofline share": f"{data['roofline_share']:.2%}",
         "bytes a token": f"{data['bytes_per_token']:,} ({data['weight_bytes_per_token']:,} of weights)",
-        "stream waits": f"{result.exposed:,} cycles",
-        "on-chip memory": f"{quantity(result.on_chip_bits, 'bit')}",
-        "evidence": data["evidence"],
-    })  # fmt: skip
+        "bytes a clock": f"{data['required_bytes_per_cycle']:.4g} of {data['peak_bytes_per_cycle']:.4g} ({data['memory_share']:.2%})",
+        "on-chip memory": quantity(data["on_chip_bits"], "bit"),
+        "board": "no report of this core's resources" if board is None else
+                 f"{board['device']}: {'fits' if board['fits'] else 'does not fit'}, {board['used']['luts']:,} of "
+                 f"{board['available']['luts']:,} LUT4, {board['used']['brams']} of {board['available']['brams']} block RAMs",
+        "evidence": f"{data['evidence']}: {data['evidence_text']}",
+    }  # fmt: skip
+    print_table(rows)
+    click.echo(f"\n{'unit':<9}{'busy':>12}  waits, in cycles a token")
+    for unit, row in data["units"].items():
+        waits = ", ".join(f"{cause} {cycles:,.4g}" if isinstance(cycles, float) else f"{cause} {cycles:,}"
+                          for cause, cycles in sorted(row["stalls"].items(), key=lambda item: -item[1]) if cycles)  # fmt: skip
+        busy = f"{row['busy']:,.1f}" if isinstance(row["busy"], float) else f"{row['busy']:,}"
+        click.echo(f"{unit:<9}{busy:>12}  {waits or '-'}")

@@ -1,0 +1,90 @@
+"""What ``trilobit estimate`` estimates: a geometry, a bundle, or a model that ships with Trilobit."""
+
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from trilobit.errors import ConfigError
+from trilobit.isa.core import CoreConfig, load_core
+from trilobit.isa.program import Program
+from trilobit.isa.segments import Segment
+
+__all__ = ["Subject", "fits", "load_subject"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A program to estimate.
+
+    Attributes:
+        kind: ``geometry``, ``bundle`` or ``model``.
+        weights: ternary weights that a token reads, unpadded.
+        segments: the stream, or None where ``image`` has its headers.
+        details: for ``--json``.
+    """
+
+    kind: str
+    program: Program
+    core: CoreConfig
+    weights: int
+    segments: list[Segment] | None = None
+    image: np.ndarray | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def load_subject(text: str, core_name: str | None, default_core: str) -> Subject:
+    """A bundle's folder, a model by its name or folder (both compiled programs), or a geometry.
+
+    Args:
+        core_name: preset or YAML file; None: a bundle's own core, else ``default_core``.
+
+    Raises:
+        ConfigError: it is none of these, or a bundle with another core.
+        CompileError: the core is too small for it.
+    """
+    from trilobit.assembler.bundle import MANIFEST, load_bundle
+
+    if (Path(text) / MANIFEST).is_file():
+        bundle = load_bundle(text)
+        core = bundle.core
+        if core_name is not None and load_core(core_name).replace(clock_mhz=core.clock_mhz) != core:
+            raise ConfigError(f"{text}: compiled for core {core.name!r}; compile the model for {core_name!r}, or leave --core out")
+        return Subject(kind="bundle", program=bundle.program, core=core, weights=bundle.manifest.weights_per_token, image=bundle.memory(),
+                       details={"bundle": text, "model": bundle.manifest.name})  # fmt: skip
+    from trilobit.assembler.compiler import compile_graph
+    from trilobit.assembler.compiler.pipeline import resolve
+    from trilobit.assembler.geometry import compile_geometry
+    from trilobit.sim.geometry import parse_geometry
+
+    core = load_core(core_name or default_core)
+    if (folder := resolve(text)) is not None:
+        compiled, kind, details = compile_graph(folder, core), "model", {"model": text}
+    else:
+        g = parse_geometry(text)
+        compiled, kind = compile_geometry(g, core), "geometry"
+        details = {"geometry": {"H": g.H, "L": g.L, "I": g.I, "V": g.V}}
+    return Subject(kind=kind, program=compiled.program, core=core, weights=compiled.weights(), segments=list(compiled.layout.stream),
+                   details=details)  # fmt: skip
+
+
+def fits(core: CoreConfig) -> dict[str, Any] | None:
+    """Whether the core fits the board's device, from its kept report of synthesis; None where there is no report."""
+    from trilobit.story import kept_resources
+
+    kept = kept_resources(core)
+    if kept is None:
+        return None
+    used, part = kept
+    devices = yaml.safe_load(resources.files("trilobit.sim").joinpath("data/devices.yaml").read_text())
+    device = next((name for name in devices if part.startswith(name)), None)
+    if device is None:
+        return None
+    room = {name: devices[device][name] for name in vars(used)}
+    return {
+        "device": device, "fits": all(count <= room[name] for name, count in vars(used).items()),
+        "used": vars(used), "available": room, "evidence": "kept report of synthesis and packing",
+    }  # fmt: skip
