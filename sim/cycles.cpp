@@ -59,11 +59,13 @@ struct CycleModel {
     uint64_t now = 0;
     uint64_t counters[COUNTERS] = {}, waits[WAITS] = {};
     // The host.
-    std::deque<uint32_t> prompts, prompt_queue, generated;
+    std::deque<uint32_t> prompts, generated;  // to be pushed, to be found by argmax
+    std::deque<uint32_t> prompt_tokens;       // in the core's queue
+    BlockQueue prompt_queue;
     bool prompt_offered = false;
     uint32_t since_push = 0;
     std::vector<uint32_t> tokens;
-    size_t tokens_out = 0;
+    uint32_t emits = 0;  // bit k: a token was emitted k + 1 cycles ago
     std::vector<RetireRecord> retires;
     std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(1 << 16);
     bool record = false, started = false;
@@ -71,8 +73,12 @@ struct CycleModel {
     CycleModel(const Machine& m, const Timing& t, std::vector<Instruction> c, std::vector<Segment> s, const MemoryParameters& p)
         : machine(m), timing(t), code(std::move(c)), segments(std::move(s)), acts(machine), ldst(machine), rmsnorm(machine, timing),
           matmul(machine, timing), rowwise(machine, timing), stream(machine, timing, segments), pc(machine, timing, code),
-          owners(timing.memory_outstanding), memory(make_memory(p, m.beat_bytes)), drive(nullptr) {
+          owners(timing.memory_outstanding), memory(make_memory(p, m.beat_bytes)), drive(nullptr), prompt_queue(timing.host_queue) {
         if (memory) drive = &memory->drive();
+    }
+    void push_prompt() {
+        prompt_tokens.push_back(prompts.front());
+        prompts.pop_front();
     }
 
     bool cycle();
@@ -85,7 +91,7 @@ bool CycleModel::cycle() {
     // ---- signals ---------------------------------------------------------------------------------------------------------------------
     const MemoryDrive memory_drives = *drive;
     const bool rdata = memory_drives.rdata_valid, rdata_ldst = rdata && owners.front().ldst, rdata_stream = rdata && !rdata_ldst;
-    const bool prompt_valid = !prompt_queue.empty();
+    const bool prompt_valid = prompt_queue.offered, prompt_taken = prompt_offered && prompt_queue.ready();
     ldst.signals(registers, pc.fault, memory_drives.wresp_valid);
     rmsnorm.signals(registers, acts, stream.gain_valid());
     matmul.signals(registers, acts, stream.header_valid(), stream.weight_valid());
@@ -179,9 +185,11 @@ bool CycleModel::cycle() {
     }
     const bool alive = retired_units || rdata || memory_drives.wresp_valid || matmul.beat;
     const bool starved = product_waits || norm_waits || matmul.wait_weights || norm_lacks;
-    pc.clock(retired_units, prompt_valid, prompt_valid ? prompt_queue.front() : 0, commits, committed, unit_fault,
+    pc.clock(retired_units, prompt_valid, prompt_valid ? prompt_tokens.front() : 0, commits, committed, unit_fault,
              unit_fault_pc, alive, starved, pc.unit_pc[norm_waits || norm_lacks ? RMSNORM : TMATMUL]);
-    if (pops_prompt) prompt_queue.pop_front();
+    if (pops_prompt) prompt_tokens.pop_front();
+    if (prompt_taken) push_prompt();
+    prompt_queue.clock(prompt_taken, pc.prompt_ready);
     drive = &memory->drive();
     ++now;
     return any;
@@ -206,23 +214,21 @@ void CycleModel::count_waits(const MemoryDrive& drives) {
 Reason CycleModel::run(uint64_t max_cycles, bool until_retire, bool until_token) {
     if (!started) {
         started = true;
-        while (!prompts.empty() && prompt_queue.size() < timing.host_queue) prompt_queue.push_back(prompts.front()), prompts.pop_front();
+        while (!prompts.empty() && prompt_queue.ready()) {
+            push_prompt();
+            for (const bool put : {true, false, false}) prompt_queue.clock(put, false);
+        }
     }
     for (uint64_t n = 0; n < max_cycles; ++n) {
-        const bool room = prompt_queue.size() < timing.host_queue, offered = prompt_offered;
-        const bool token = tokens.size() > tokens_out;  // it is at the host in this cycle
-        tokens_out = tokens.size();
+        const bool offered = prompt_offered;
+        const bool token = emits >> (timing.host_offer - 1) & 1;  // one is at the host in this cycle
         const bool retired = cycle();
-        if (offered) {
-            if (room) prompt_queue.push_back(prompts.front()), prompts.pop_front();
-            since_push = 0;
-        } else {
-            ++since_push;
-        }
+        emits = emits << 1 | pc.emit;
+        since_push = offered ? 0 : since_push + 1;
         const bool waits = pc.waiting && prompts.empty() && since_push > timing.host_settle;
         prompt_offered = !prompts.empty();
         if (!pc.running) return pc.fault ? REASON_FAULT : REASON_HALTED;
-        if (until_token && tokens.size() > tokens_out) return REASON_TOKEN;
+        if (until_token && pc.emit) return REASON_TOKEN;
         if (until_retire && retired) return REASON_RETIRE;
         if (waits && !token) return REASON_WAITING;
     }

@@ -46,7 +46,7 @@ struct Timing {
         rms_normq_factor, rms_tail;
     uint32_t product_dot, product_levels_a_stage, product_scale, product_group;
     uint32_t stream_regions, stream_headers, stream_gain_segments, stream_landing_blocks, stream_landing_least, stream_boundary;
-    uint32_t memory_outstanding, host_queue, host_settle, watchdog;
+    uint32_t memory_outstanding, host_queue, host_offer, host_settle, watchdog;
 };
 
 struct RetireRecord {

@@ -20,7 +20,7 @@ class Timing(ctypes.Structure):
         "rms_normq_factor", "rms_tail",
         "product_dot", "product_levels_a_stage", "product_scale", "product_group",
         "stream_regions", "stream_headers", "stream_gain_segments", "stream_landing_blocks", "stream_landing_least", "stream_boundary",
-        "memory_outstanding", "host_queue", "host_settle", "watchdog",
+        "memory_outstanding", "host_queue", "host_offer", "host_settle", "watchdog",
     )]  # fmt: skip
 
 

@@ -24,7 +24,7 @@ HARDWARE = {
         "regions": stream.REGIONS, "headers": stream.HEADERS, "gain_segments": stream.GAIN_SEGMENTS, "boundary": stream.BOUNDARY,
     },
     "memory": {"outstanding": memarb.OUTSTANDING},
-    "host": {"queue": core.QUEUE_DEPTH},
+    "host": {"queue": core.QUEUE_DEPTH, "offer": fifo.BLOCK_FIFO_LATENCY},
     "program_counter": {"watchdog": (1 << pc.WATCHDOG_BITS) - 1},
 }  # fmt: skip
 BY_FUNCTION = {("stream", "landing_blocks"), ("stream", "landing_least"), ("host", "settle")}
