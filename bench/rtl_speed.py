@@ -1,15 +1,14 @@
-"""How fast the RTL is simulated: the core with a shipped model, against its ternary product unit alone and the functional simulator.
+"""How fast the RTL is simulated: the core with a model, against its ternary product unit alone and the functional simulator.
 
-``python bench/rtl_speed.py [--core PRESET] [--model NAME]``: all of it in one process and on one thread; builds are not counted.
-Speeds are ternary weights (padding excluded) a second of processor time and of elapsed time, of the fastest of several rounds that
-take turns. JSON goes to the standard output and to ``bench/results/rtl_speed.json``.
+``python bench/rtl_speed.py [--core PRESET] [--model NAME | --geometry GEOMETRY]``: all of it in one process and on one thread; builds are
+not counted. The model is one that ships, or a geometry with random weights. Speeds are ternary weights (padding excluded) a second of
+processor time and of elapsed time, of the fastest of several rounds that take turns. JSON goes to the standard output and to
+``bench/results/rtl_speed-CORE.json``.
 """
 
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,19 +21,21 @@ from matmul_alone import MatmulAlone, Product
 
 from trilobit.assembler.bundle import load_bundle
 from trilobit.assembler.compiler.pipeline import compile_model
+from trilobit.assembler.geometry import compile_geometry, random_memory
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
 from trilobit.isa.segments import parse_segment, segment_trits
 from trilobit.isa.spec import ISA
+from trilobit.machine import commit, machine
+from trilobit.output import write_text
 from trilobit.sim.backend import Backend, HostSettings
 from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.rtl import RtlSimulator
-from trilobit.sim.toolchain import GXX, VERILATOR
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 ROUNDS = 5
 TOKENS = {"core": 2, "functional": 30}  # generated in a round
-RESULT = Path(__file__).parent / "results" / "rtl_speed.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(kw_only=True)
@@ -90,15 +91,23 @@ def generate(best: Best, kind: type[Backend], config: CoreConfig, program: Progr
             raise SystemExit(f"expected {tokens} tokens, got {backend.result().tokens}")
 
 
-def measure(core: str, model: str) -> dict:
+def work_of(config: CoreConfig, model: str, geometry: str | None, folder: Path) -> tuple[Program, np.ndarray]:
+    """The program and its memory."""
+    if geometry is not None:
+        compiled = compile_geometry(geometry, config)
+        return compiled.program, random_memory(compiled)
+    compile_model(model, config, folder / "bundle")
+    bundle = load_bundle(folder / "bundle")
+    return bundle.program, bundle.memory()
+
+
+def measure(core: str, model: str, geometry: str | None) -> dict:
     """All figures."""
     config = load_core(core)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        compile_model(model, config, folder / "bundle")
-        bundle = load_bundle(folder / "bundle")
-        memory = bundle.memory()
-        products, beats, trits = products_of(config, bundle.program, memory)
+        program, memory = work_of(config, model, geometry, folder)
+        products, beats, trits = products_of(config, program, memory)
         activations = np.random.default_rng(1).integers(-127, 128, max(p.columns for p in products))
         (folder / "alone").mkdir()
         alone = MatmulAlone(config, products, beats, activations, folder / "alone")
@@ -109,41 +118,16 @@ def measure(core: str, model: str) -> dict:
 
         best = {"matmul_alone": Best(), "core": Best(), "functional": Best()}
         for _ in range(ROUNDS):
-            generate(best["core"], RtlSimulator, config, bundle.program, memory, TOKENS["core"])
+            generate(best["core"], RtlSimulator, config, program, memory, TOKENS["core"])
             best["matmul_alone"].time(lambda: (alone.weights, alone.run()[0]))
-            generate(best["functional"], FunctionalSimulator, config, bundle.program, memory, TOKENS["functional"])
+            generate(best["functional"], FunctionalSimulator, config, program, memory, TOKENS["functional"])
     speed = {name: value.weights / value.cpu for name, value in best.items()}
     return {
-        "core": core, "model": model, "rounds": ROUNDS, **{name: value.report() for name, value in best.items()},
+        "core": core, "model": geometry or model, "rounds": ROUNDS, **{name: value.report() for name, value in best.items()},
         "core_over_matmul_alone": round(speed["core"] / speed["matmul_alone"], 3),
         "functional_over_core": round(speed["functional"] / speed["core"], 2),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": _load(), "system": platform.platform(),
-                    "python": platform.python_version(), "verilator": VERILATOR.version, "compiler": GXX.version},
-        "commit": _commit(),
+        "machine": machine(), "commit": commit(),
     }  # fmt: skip
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
-
-
-def _load() -> float:
-    """Processes that ran or wanted to over the last minute; above 1 other work disturbs the measurement."""
-    return round(os.getloadavg()[0], 2)
-
-
-def _commit() -> str | None:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "../hdl", "../sim", "../isa", ".")
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def main() -> None:
@@ -153,13 +137,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", default="ulx3s")
     parser.add_argument("--model", default="tales")
+    parser.add_argument("--geometry", help="instead of a model, such as 370m or 1024/2/2816/2048")
     arguments = parser.parse_args()
-    text = json.dumps(measure(arguments.core, arguments.model), indent=2) + "\n"
+    text = json.dumps(measure(arguments.core, arguments.model, arguments.geometry), indent=2) + "\n"
     print(text, end="")
-    RESULT.parent.mkdir(exist_ok=True)
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(RESULT)
+    RESULTS.mkdir(exist_ok=True)
+    write_text(RESULTS / f"rtl_speed-{Path(arguments.core).stem}.json", text)
 
 
 if __name__ == "__main__":
