@@ -10,11 +10,14 @@ from itertools import zip_longest
 import numpy as np
 import pytest
 from cycles_programs import HAZARDS, Case, hazards, random_case, random_memory
+from functional_support import WINDOW, WRITE_START, code, machine
+from test_functional_rtl import FAULTING
 
 from trilobit.assembler.disasm import instruction_text
 from trilobit.isa.core import CoreConfig, load_core
+from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
-from trilobit.sim.backend import Backend, Retire, RunResult
+from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult
 from trilobit.sim.cycles import CycleModel
 from trilobit.sim.memory import memories
 from trilobit.sim.rtl import RtlSimulator
@@ -95,6 +98,29 @@ def run_cases(name: str, seed: int, count: int) -> None:
 @pytest.mark.parametrize("name", ["tiny", "n16-4lanes"])
 def test_random_programs_take_the_same_cycles(name, seed):
     run_cases(name, seed, 25)
+
+
+def test_more_prompt_tokens_than_the_queue_holds_take_the_same_cycles():
+    encode = ISA.encode
+    program = Program("echo", [encode("seti", cnt=1, imm=150), encode("wait"), encode("emit"), encode("loop", cnt=1, target=1),
+                               encode("halt")])  # fmt: skip
+    tokens = list(range(150))
+    case = Case(program, HostSettings(), [tokens[:90], tokens[90:93], tokens[93:]], [False] * len(tokens))
+    compare(TINY, case, "ideal")
+
+
+@pytest.mark.parametrize("name", FAULTING)
+def test_faults_come_in_the_same_cycle(name):
+    instructions, data = FAULTING[name]
+    window = machine(*instructions, data=data).memory.copy()
+    program = Program("fault", code(*instructions), WINDOW, WRITE_START)
+    results = []
+    for backend in (RtlSimulator(TINY, program, window.copy()), CycleModel(program, TINY, image=window.copy())):
+        with backend:
+            backend.push([4])
+            result = backend.run(max_cycles=50_000)
+            results.append((result.fault, result.fault_pc, result.cycles, result.halted))
+    assert results[0] == results[1] and results[0][0]
 
 
 @pytest.mark.slow
