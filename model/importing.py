@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from trilobit.errors import ModelError
+from trilobit.model.calibration import DEFAULT_TOKENS, Measured, calibrate_on_text, text_tokens
 from trilobit.model.config import ModelConfig
 from trilobit.model.files import atomic_folder
 from trilobit.model.graph import estimate_ranges, load_tensors, save_graph
@@ -24,12 +25,12 @@ from trilobit.model.shards import weight_files
 from trilobit.model.tensorfile import FLOATS, Entry, TensorReader, TensorWriter, float32_of
 from trilobit.model.vocabulary import check_vocabulary, find_tokenizer
 
-__all__ = ["PACKED_LAYOUT", "Imported", "Source", "import_checkpoint", "is_packed", "open_checkpoint", "read_config"]
+__all__ = ["PACKED_LAYOUT", "TOKENIZER_FILES", "Imported", "Source", "import_checkpoint", "is_packed", "open_checkpoint", "read_config"]
 
 PACKED_LAYOUT = {"layout": "packed", "version": 1}
 _HALF_PRECISION = 2.0**-20  # an embedding that half precision changes by more, relative to its largest value, stays in fp32
 _ROWS_AT_ONCE = 1 << 20  # elements of an embedding that are converted at once
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 Progress = Callable[[str], None]
 
@@ -90,6 +91,7 @@ class Imported:
         tokenizer: whether it has a tokenizer.
         source_bytes, packed_bytes: size of the weights before and after.
         scales: mean |W| of each ternary matrix by key.
+        calibration: the run over a text that its ranges are from; None: they are estimated from the weights.
         notes: what the user should know.
     """
 
@@ -99,6 +101,7 @@ class Imported:
     source_bytes: int = 0
     packed_bytes: int = 0
     scales: dict[str, float] = field(default_factory=dict)
+    calibration: Measured | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -163,7 +166,10 @@ def import_checkpoint(
     *,
     tokenizer: str | Path | None = None,
     padded_vocabulary: bool = False,
+    calibrate: str | Path | None = None,
+    calibrate_tokens: int = DEFAULT_TOKENS,
     progress: Progress | None = None,
+    calibration_progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
     """Quantise and pack a published checkpoint.
 
@@ -172,7 +178,10 @@ def import_checkpoint(
         output: the packed checkpoint; replaced if it is one already, untouched if anything fails.
         tokenizer: a tokenizer.json to carry instead of the folder's.
         padded_vocabulary: allow a tokenizer with fewer tokens than the model has rows.
+        calibrate: a text to measure ranges on, its first ``calibrate_tokens`` tokens; without one they are estimated from the
+            weights.
         progress: called with a tensor's key when it is written.
+        calibration_progress: called with steps done and steps to do.
 
     Raises:
         ModelError: as :func:`open_checkpoint`; NaN or infinity in a tensor; a tokenizer of another vocabulary; an output
@@ -183,6 +192,8 @@ def import_checkpoint(
     found, notes = find_tokenizer(source.folder, tokenizer)
     if found is not None:
         check_vocabulary(found, source.config.vocab_size, padded=padded_vocabulary)
+    if calibrate is not None:  # before minutes go by
+        text_tokens(calibrate, calibrate_tokens, source.config.vocab_size, found)
     result = Imported(output, source.config, found is not None, notes=notes)
     result.source_bytes = sum(entry.nbytes for reader in set(source.files.values()) for entry in reader.entries.values())
     try:
@@ -194,7 +205,11 @@ def import_checkpoint(
             if found is not None:
                 _copy_tokenizer(found, temporary)
             graph = graph_of(source.config, result.scales.__getitem__)
-            estimate_ranges(graph, load_tensors(graph, temporary))
+            tensors = load_tensors(graph, temporary)
+            if calibrate is None:
+                estimate_ranges(graph, tensors)
+            else:
+                result.calibration = calibrate_on_text(graph, tensors, calibrate, found, calibrate_tokens, calibration_progress)
             save_graph(graph, temporary)
     except OSError as error:
         raise ModelError(f"{output}: can't be written: {error.strerror or error}") from error
@@ -217,7 +232,7 @@ def _check_output(output: Path, source: Path) -> None:
 def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
     """The tokenizer, and what transformers keeps beside it, so that a later export is complete."""
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
-    for name in _TOKENIZER_FILES[1:]:
+    for name in TOKENIZER_FILES[1:]:
         beside = tokenizer.parent / name
         if beside.is_file():
             shutil.copyfile(beside, folder / name)

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 stopped by the user or a check that did not hold, 2 wrong 
 """
 
 import importlib
+import keyword
 import pkgutil
 from importlib.metadata import version
 from typing import IO, Any
@@ -29,12 +30,15 @@ class LazyGroup(click.Group):
     """A group whose commands are modules, so that ``trilobit asm`` imports neither torch nor Amaranth."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(module.name for module in pkgutil.iter_modules(commands.__path__) if not module.name.startswith("_"))
+        # A verb that is a word of Python has its module with an underscore: import_.
+        names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+        return sorted(name.removesuffix("_") for name in names if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        return importlib.import_module(f"{commands.__name__}.{cmd_name}").command
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        return importlib.import_module(f"{commands.__name__}.{module}").command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

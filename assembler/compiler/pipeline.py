@@ -20,11 +20,14 @@ from trilobit.assembler.compiler.points import Policy, choose
 from trilobit.assembler.compiler.schedule import mark_head, schedule
 from trilobit.assembler.compiler.select import select
 from trilobit.assembler.compiler.tensors import Stored, Tensors
+from trilobit.assembler.layers import layer_report
 from trilobit.errors import CompileError, ModelError
 from trilobit.isa.core import CoreConfig, load_core, presets
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA, VECTOR_REGISTERS
+from trilobit.model.calibration import DEFAULT_TOKENS, calibrate_on_text, text_tokens
 from trilobit.model.graph import Graph
+from trilobit.model.vocabulary import check_vocabulary
 
 __all__ = ["Compiled", "check_model", "compile_graph", "compile_model", "resolve", "run_passes"]
 
@@ -43,6 +46,7 @@ class Compiled:
         layout: where everything lies.
         logits: length, binary point and place of the logits.
         saturated: elements that saturated in a calibration run, by name of the vector; None before one.
+        calibration_seconds: what measuring the ranges took, if that was done here.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Compiled:
     tokenizer: Path | None = None
     saturated: dict[str, int] | None = None
     checked_tokens: int = 0
+    calibration_seconds: float | None = None
     _image: np.ndarray | None = field(default=None, repr=False)
 
     @property
@@ -87,7 +92,7 @@ class Compiled:
             top = math.ldexp(1.0, (31 if v.wide else 15) - v.point)
             tensors.append({
                 "name": v.name, "operation": v.op, "module": v.module, "length": v.length, "range": v.range,
-                "point": v.point, "bits": 32 if v.wide else 16,
+                "rms": v.rms or None, "point": v.point, "bits": 32 if v.wide else 16,
                 "headroom_bits": round(math.log2(top / v.range), 2) if v.range else None,
                 "saturations": None if self.saturated is None else self.saturated.get(v.name, 0),
             })  # fmt: skip
@@ -104,7 +109,9 @@ class Compiled:
                 for line in self.lines
                 if line.instr
             ),
+            "calibration_seconds": self.calibration_seconds,
             "saturation_run": run,
+            "layers": layer_report(tensors, self.saturated),
             "tensors": tensors,
         }
 
@@ -143,6 +150,9 @@ def compile_graph(
     store_logits: bool = False,
     policy: Policy | None = None,
     registers: int = VECTOR_REGISTERS,
+    calibrate: str | Path | None = None,
+    range_tokens: int = DEFAULT_TOKENS,
+    tokenizer: str | Path | None = None,
 ) -> Compiled:
     """Compile an exported graph.
 
@@ -153,6 +163,8 @@ def compile_graph(
         store_logits: also store the logits of each token that has some to the region ``logits``.
         policy: how ranges become binary points.
         registers: vector registers to use, 4 to 8.
+        calibrate: a text to measure ranges on anew, its first ``range_tokens`` tokens; the graph on disk keeps its own.
+        tokenizer: a tokenizer.json instead of the folder's.
 
     Raises:
         CompileError: an operation that can't be mapped, or a model too large for the core.
@@ -160,10 +172,17 @@ def compile_graph(
     """
     folder, core, policy = Path(folder), _core(core), policy or Policy()
     graph, tensors = read_graph(folder)
-    tokenizer = folder / "tokenizer.json"
+    if tokenizer is None and (folder / "tokenizer.json").is_file():
+        tokenizer = folder / "tokenizer.json"
+    if tokenizer is not None:
+        check_vocabulary(Path(tokenizer), graph.vocab_size, padded=True)
+    measured = None
+    if calibrate is not None:
+        measured = calibrate_on_text(graph, tensors, calibrate, tokenizer, range_tokens)
     name = name or folder.resolve().name
     compiled = run_passes(graph, Stored(tensors), core, name, store_logits=store_logits, policy=policy, registers=registers)
-    compiled.tokenizer = tokenizer if tokenizer.is_file() else None
+    compiled.tokenizer = None if tokenizer is None else Path(tokenizer)
+    compiled.calibration_seconds = None if measured is None else measured.seconds
     return compiled
 
 
@@ -219,6 +238,8 @@ def _tokenizer_beside(*files: str | Path | None) -> Path | None:
 def _no_such(spec: str | Path) -> ModelError:
     import trilobit.model
 
+    if (Path(spec) / "config.json").is_file():
+        return ModelError(f"{spec}: expected a folder with graph.json, got a checkpoint; import it first: trilobit import {spec} -o PACKED")
     names = {p.parent.name for root in trilobit.model.__path__ for p in Path(root).glob("pretrained/*/graph.json")}
     shipped = f" ({', '.join(sorted(names))})" if names else ""
     return ModelError(
@@ -262,6 +283,7 @@ def compile_model(
     registers: int = VECTOR_REGISTERS,
     report_text: str | Path | None = None,
     report_tokens: int = 256,
+    range_tokens: int = DEFAULT_TOKENS,
 ) -> Compiled:
     """Compile a model: ``trilobit.compile``.
 
@@ -270,8 +292,9 @@ def compile_model(
             model (FUNCTION returns the torch module).
         core: a preset's name, a YAML file, or the parameters.
         output: the bundle's folder; None writes nothing.
-        weights, calibrate, tokenizer: of an own model: safetensors, a text to measure ranges on, a tokenizer.json (by
-            default one that lies beside the weights or the model's file).
+        weights: safetensors of an own model.
+        calibrate: a text to measure ranges on: all of it for an own model, the first ``range_tokens`` tokens for a folder.
+        tokenizer: a tokenizer.json; by default the folder's, or one that lies beside an own model's weights or file.
         report_text: a text to run through the functional simulator to count saturations for the report; its first
             ``report_tokens`` tokens.
         name, store_logits, policy, registers: as for :func:`compile_graph`.
@@ -280,6 +303,7 @@ def compile_model(
         CompileError, ModelError, ConfigError: as :func:`compile_graph`.
         BundleError: the output can't be written.
     """
+    text: str | Path | None = None  # to calibrate a graph on; an own model is calibrated when it is exported
     with tempfile.TemporaryDirectory() as temporary:
         if _is_own(spec):
             from trilobit.model import export_for_compile
@@ -292,16 +316,18 @@ def compile_model(
             found = resolve(spec)
             if found is None:
                 raise _no_such(spec)
-            if weights or calibrate:
-                raise CompileError(f"{spec}: weights and a calibration text belong to FILE.py:FUNCTION, not to an exported graph")
-            folder = found
-        compiled = compile_graph(folder, core, name=name, store_logits=store_logits, policy=policy, registers=registers)
-        if tokenizer is not None:
-            compiled.tokenizer = Path(tokenizer)
+            if weights:
+                raise CompileError(f"{spec}: weights belong to FILE.py:FUNCTION, not to an exported graph")
+            folder, text = found, calibrate
+        compiled = compile_graph(
+            folder, core, name=name, store_logits=store_logits, policy=policy, registers=registers, calibrate=text,
+            range_tokens=range_tokens, tokenizer=tokenizer,
+        )  # fmt: skip
         if report_text is not None:
-            from trilobit.assembler.compiler.saturation import count_saturations, read_tokens
+            from trilobit.assembler.compiler.saturation import count_saturations
 
-            count_saturations(compiled, read_tokens(compiled, report_text, report_tokens))
+            tokens = text_tokens(report_text, report_tokens, compiled.graph.vocab_size, compiled.tokenizer)
+            count_saturations(compiled, tokens)
         if output is not None:
             compiled.save(output)
         compiled.image  # noqa: B018 - made while an own model's files are still there

@@ -1,32 +1,12 @@
 """Counting saturations: the compiled program on the functional simulator, fed with a text token by token."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from trilobit.assembler.bundle import teacher_forced
 from trilobit.assembler.compiler.pipeline import Compiled
-from trilobit.errors import CompileError, FaultError, ModelError
+from trilobit.errors import CompileError, FaultError
 
-__all__ = ["count_saturations", "read_tokens"]
-
-
-def read_tokens(compiled: Compiled, path: str | Path, count: int) -> list[int]:
-    """The first tokens of a text file, by the model's tokenizer, or its bytes if the model has none.
-
-    Raises:
-        ModelError: a file that can't be read, or no tokenizer and fewer than 256 tokens in the vocabulary.
-    """
-    try:
-        data = Path(path).read_bytes()[: 64 * count]  # no tokenizer has tokens of more than 64 bytes on average
-    except OSError as error:
-        raise ModelError(f"{path}: can't be read ({error.strerror})") from error
-    if compiled.tokenizer is not None:
-        from tokenizers import Tokenizer
-
-        return Tokenizer.from_file(str(compiled.tokenizer)).encode(data.decode("utf-8", errors="ignore")).ids[:count]
-    if compiled.graph.vocab_size < 256:
-        raise ModelError(f"{path}: a text needs a tokenizer, or a vocabulary of at least 256 (one token a byte)")
-    return list(data[:count])
+__all__ = ["count_saturations"]
 
 
 def count_saturations(compiled: Compiled, tokens: Sequence[int]) -> dict[str, int]:

@@ -20,7 +20,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("-o", "--output", metavar="BUNDLE", type=_PATH, help="The bundle's folder.")
 @click.option("--check", "check_only", is_flag=True, help="List mapped and unmapped operations; compile nothing.")
 @click.option("--weights", metavar="W.safetensors", type=_PATH, help="Weights of an own model.")
-@click.option("--calibrate", metavar="TEXT", type=_PATH, help="Text to measure an own model's ranges on.")
+@click.option("--calibrate", metavar="TEXT", type=_PATH, help="Text to measure ranges on.")
+@click.option("--range-tokens", default=1024, show_default=True, metavar="N", type=click.IntRange(1),
+              help="Tokens of that text for a folder; an own model takes all of it.")  # fmt: skip
 @click.option("--tokenizer", metavar="tokenizer.json", type=_PATH,
               help="Tokenizer to put into the bundle; default: one beside the model or its weights.")  # fmt: skip
 @click.option("--name", help="The model's name in the bundle.")
@@ -37,6 +39,7 @@ def command(
     check_only: bool,
     weights: Path | None,
     calibrate: Path | None,
+    range_tokens: int,
     tokenizer: Path | None,
     name: str | None,
     store_logits: bool,
@@ -58,6 +61,7 @@ def command(
     compiled = compile_model(
         spec, core, output, weights=weights, calibrate=calibrate, tokenizer=tokenizer, name=name, store_logits=store_logits,
         policy=Policy(wide=wide), report_text=report_text or calibrate, report_tokens=calibrate_tokens,
+        range_tokens=range_tokens,
     )  # fmt: skip
     _print_result(compiled, output, as_json)
 
@@ -92,6 +96,9 @@ def _print_result(compiled: Compiled, output: Path, as_json: bool) -> None:
         "weights a token": f"{report['weights_per_token']:,}",
         "vectors": f"{len(tensors)}, {sum(t['bits'] == 32 for t in tensors)} of them 32 bits wide; {report['spills']} spilled",
     }
+    if compiled.calibration_seconds is not None and compiled.graph.calibration is not None:
+        tokens, source = compiled.graph.calibration.tokens, compiled.graph.calibration.source
+        rows["ranges"] = f"measured on {tokens} tokens of {source} in {compiled.calibration_seconds:.1f} s"
     if compiled.saturated is not None:
         total = sum(compiled.saturated.values())
         rows["saturated elements"] = f"{total} over {compiled.checked_tokens} tokens"
