@@ -62,7 +62,7 @@ def open_packed(folder: str | Path) -> PackedCheckpoint:
     reader = TensorReader(folder / "model.safetensors")
     specs = tensor_specs(config)
     for spec in specs:
-        wanted = {spec.name: (("F16", "F32"), spec.shape)}
+        wanted: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {spec.name: (("F16", "F32"), spec.shape)}
         if spec.ternary:
             wanted = {spec.name: (("U8",), (-(-spec.shape[0] // 5), spec.shape[1])), _scale(spec): (("F32",), (1,))}
         for name, (dtypes, shape) in wanted.items():

@@ -45,14 +45,12 @@ def command(geometry: str, output: Path, seed: int, dtype: str, shard_bytes: int
         task = bar.add_task("Writing", total=len(specs))
         synthesize(config, output, seed=seed, dtype=dtype, shard_bytes=shard_bytes, progress=lambda name: bar.advance(task))
     files = sorted(output.glob("*.safetensors"))
-    data = {
-        "folder": output, "parameters": sum(spec.size for spec in specs), "dtype": dtype, "seed": seed,
-        "files": [file.name for file in files], "bytes": sum(file.stat().st_size for file in files),
-    }  # fmt: skip
+    size, parameters = sum(file.stat().st_size for file in files), sum(spec.size for spec in specs)
     if as_json:
-        print_json(data)
+        names = [file.name for file in files]
+        print_json({"folder": output, "parameters": parameters, "dtype": dtype, "seed": seed, "files": names, "bytes": size})
         return
     print_table({
-        "written": str(output), "parameters": f"{data['parameters']:,}, random, seed {seed}",
-        "files": f"{len(files)}, {quantity(data['bytes'], 'B')} of {dtype}",
+        "written": str(output), "parameters": f"{parameters:,}, random, seed {seed}",
+        "files": f"{len(files)}, {quantity(size, 'B')} of {dtype}",
     })  # fmt: skip
