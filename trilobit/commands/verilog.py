@@ -8,23 +8,23 @@ from trilobit.output import json_option, print_json, print_table, write_text
 
 
 @click.command(name="verilog")
-@click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with core parameters.")
-@click.option("--board", "board_name", metavar="NAME", help="A board's top (ulx3s_85f), with its pins, clocks, host link and memory.")
+@click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with its parameters; default the board's.")
+@click.option("--board", "board_name", metavar="NAME", help="A board's top (ulx3s_85f, icepi_zero, ...), with its pins and memory.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @json_option
 def command(core_name: str | None, board_name: str | None, output: Path, as_json: bool) -> None:
     """Write a core as self-contained Verilog (trilobit_core.v), or a board's top with the files that its tools read.
 
-    Exactly one of --core and --board.
+    With --core alone, the core; with --board, that board's top, with its own core or the one that --core names.
     """
     from trilobit.errors import ConfigError
 
-    if (core_name is None) == (board_name is None):
-        raise ConfigError(f"expected either --core or --board, got {'neither' if core_name is None else 'both'}")
-    if core_name is not None:
+    if board_name is not None:
+        _write_board(board_name, core_name, output, as_json)
+    elif core_name is not None:
         _write_core(core_name, output, as_json)
-    elif board_name is not None:
-        _write_board(board_name, output, as_json)
+    else:
+        raise ConfigError("expected --core, --board or both, got neither")
 
 
 def _write_core(core_name: str, output: Path, as_json: bool) -> None:
@@ -52,10 +52,11 @@ def _write_core(core_name: str, output: Path, as_json: bool) -> None:
         print_table({"written": str(path), "core": config.name, "modules": str(modules), "lines": str(data["lines"])})
 
 
-def _write_board(board_name: str, output: Path, as_json: bool) -> None:
+def _write_board(board_name: str, core_name: str | None, output: Path, as_json: bool) -> None:
     from trilobit.hdl.boards import board_files
+    from trilobit.isa.core import load_core
 
-    board = board_files(board_name)
+    board = board_files(board_name, load_core(core_name) if core_name else None)
     output.mkdir(parents=True, exist_ok=True)
     for name, text in board.files.items():
         write_text(output / name, text)
