@@ -3,15 +3,17 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["json_option", "memory_option", "print_json", "print_table", "progress", "quantity", "write_text"]
+__all__ = ["json_option", "memory_option", "print_json", "print_table", "progress", "quantity", "status_line", "write_text"]
 
 stderr = Console(stderr=True)
 
@@ -59,6 +61,16 @@ def progress(*, quiet: bool = False) -> Progress:
     """A progress bar on stderr; nothing is drawn if stderr is no terminal."""
     return Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
                     TimeElapsedColumn(), console=stderr, transient=True, disable=quiet or not stderr.is_terminal)  # fmt: skip
+
+
+@contextmanager
+def status_line(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A function that shows a tool's latest line on stderr, in place of the one before; nothing if stderr is no terminal."""
+    if quiet or not stderr.is_terminal:
+        yield lambda text: None
+        return
+    with stderr.status("") as status:
+        yield lambda text: status.update(escape(text.strip()[: max(stderr.width - 4, 20)]))
 
 
 def write_text(path: Path, text: str) -> None:

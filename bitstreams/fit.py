@@ -1,0 +1,109 @@
+"""Does a core fit an FPGA, and a model a board? Asked before any long step."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+
+from trilobit.errors import ConfigError
+from trilobit.hdl.boards import Board
+from trilobit.isa.core import CoreConfig
+
+__all__ = ["check_bundle", "check_core", "check_resources", "known_resources"]
+
+# What makes the hardware; clock and names don't.
+SHAPE = (
+    "beat_bytes",
+    "lanes",
+    "max_length",
+    "program_words",
+    "weight_fifo_beats",
+    "gain_buffer_elements",
+    "burst_beats",
+    "load_fifo_beats",
+)
+UNITS = {"luts": "LUT4", "brams": "block RAMs", "dsps": "multipliers"}
+
+
+def check_resources(board: Board, what: str, resources_: dict[str, int], evidence: str) -> None:
+    """Refuse what is larger than the board's FPGA.
+
+    Raises:
+        ConfigError: with every number that is too large.
+    """
+    over = [f"{resources_[key]} {unit} of {getattr(board, key)}" for key, unit in UNITS.items()
+            if resources_.get(key, 0) > getattr(board, key)]  # fmt: skip
+    if over:
+        raise ConfigError(f"expected a core that fits {board.title}, got {what}, which takes {', '.join(over)} ({evidence}); choose a core "
+                          "with fewer lanes or a smaller max_length, or a larger FPGA")  # fmt: skip
+
+
+def _reports() -> Iterable[dict]:
+    for folder in resources.files("trilobit.bitstreams").iterdir():
+        if folder.is_dir():
+            for file in folder.iterdir():
+                if file.name.endswith(".json"):
+                    yield json.loads(file.read_text())
+
+
+def known_resources(config: CoreConfig, reports: Iterable[dict] | None = None) -> dict[str, int] | None:
+    """What a core of this shape took in a kept report, the least of them; None if there is none."""
+    shape = {key: value for key, value in asdict(config).items() if key in SHAPE}
+    found = [report["resources"] for report in (_reports() if reports is None else reports)
+             if {key: report.get("core", {}).get(key) for key in SHAPE} == shape and "resources" in report]  # fmt: skip
+    return min(found, key=lambda r: r["luts"], default=None)
+
+
+def check_core(board: Board, config: CoreConfig, reports: Iterable[dict] | None = None) -> None:
+    """Refuse a core that is known not to fit.
+
+    Raises:
+        ConfigError: as :func:`check_resources`, by a kept report.
+    """
+    if known := known_resources(config, reports):
+        check_resources(board, f"core {config.name!r}", known, "from a kept report")
+
+
+def check_bundle(board: Board, config: CoreConfig, folder: Path) -> dict[str, int]:
+    """Refuse a bundle that the board can't run.
+
+    Returns:
+        window_size, memory_size (bytes), instructions, program_words.
+
+    Raises:
+        ConfigError: its memory window, program or vectors are too large, or it was made for another beat.
+        BundleError: it is damaged.
+    """
+    from trilobit.assembler.bundle import load_bundle
+    from trilobit.hdl.sdram_chip import load_sdram_chip
+    from trilobit.isa.core import load_core
+
+    bundle = load_bundle(folder)
+    size = load_sdram_chip(board.chip).size
+    program = bundle.program
+    problems = []
+    if program.window_size > size:
+        problems.append(f"a memory window of {program.window_size / 2**20:.1f} MiB of {size / 2**20:.0f} MiB")
+    if len(program.code) > config.program_words:
+        problems.append(f"{len(program.code)} instructions of {config.program_words}")
+    if program.core:
+        made_for = load_core(program.core)
+        if made_for.beat_bytes != config.beat_bytes:
+            problems.append(f"an image for {made_for.beat_bytes} bytes a beat, not {config.beat_bytes}")
+        if made_for.max_length > config.max_length and _longest(program) > config.max_length:
+            problems.append(f"vectors of {_longest(program)} elements of {config.max_length}")
+    if problems:
+        raise ConfigError(f"expected a model that fits core {config.name!r} on {board.title}, got {folder} with {'; '.join(problems)}")
+    return {
+        "window_size": program.window_size,
+        "memory_size": size,
+        "instructions": len(program.code),
+        "program_words": config.program_words,
+    }
+
+
+def _longest(program) -> int:
+    from trilobit.isa.spec import ISA
+
+    return max((ISA.decode(word).values.get("len", 0) for word in program.code), default=0)

@@ -1,0 +1,53 @@
+"""``trilobit build``: a board's bitstream, with the open tools from pip."""
+
+from pathlib import Path
+
+import click
+
+from trilobit.output import json_option, print_json, print_table, status_line
+
+
+@click.command(name="build")
+@click.argument("board_name", metavar="BOARD")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Default bitstreams/BOARD.")
+@click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with its parameters; default the board's.")
+@click.option(
+    "--bundle", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Refuse at once if this model won't run on it."
+)
+@click.option("--seed", default=1, show_default=True, metavar="S", type=click.IntRange(0), help="Placement seed.")
+@click.option("--force", is_flag=True, help="Build again what is there already.")
+@json_option
+def command(
+    board_name: str, output: Path | None, core_name: str | None, bundle: Path | None, seed: int, force: bool, as_json: bool
+) -> None:
+    """Synthesise, place, route and pack the top of BOARD (ulx3s_85f, ulx3s_45f, ulx3s_25f, ulx3s_12f, icepi_zero).
+
+    Leaves trilobit_BOARD-HASH.bit and .json (utilisation by unit, timing, tools), named by a hash of sources, tools and seed. A clock that
+    is missed is an error that says by how much and on which path. Nothing is run on a board; `trilobit flash BOARD` does that.
+    """
+    from trilobit.bitstreams.boards import build_board
+    from trilobit.bitstreams.fit import check_bundle
+    from trilobit.hdl.boards import find_board
+    from trilobit.isa.core import load_core
+
+    board = find_board(board_name)
+    config = load_core(core_name or board.core)
+    fits = check_bundle(board, config, bundle) if bundle else {}
+    with status_line(quiet=as_json) as show:
+        build = build_board(board_name, output or Path("bitstreams") / board_name, config=config, seed=seed, force=force,
+                            say=lambda text: click.echo(text, err=True), progress=show)  # fmt: skip
+    report = build.report
+    if as_json:
+        print_json(report | {"report_path": build.report_path, "bitstream_path": build.bitstream_path, "fresh": build.fresh, "fits": fits})
+        return
+    used, available = report["resources"], report["available"]
+    rows = {
+        "bitstream": f"{build.bitstream_path}, {report['bitstream_bytes'] / 1e3:.0f} kB{'' if build.fresh else ' (was there already)'}",
+        "report": str(build.report_path), "core": report["core"]["name"], "evidence": report["evidence"],
+    }  # fmt: skip
+    rows |= {f"clock {name}": f"{c['achieved_mhz']} MHz of {c['target_mhz']} MHz wanted" for name, c in report["clocks"].items()}
+    rows |= {key: f"{used[key]} of {available[key]}" for key in ("luts", "registers", "brams", "dsps")}
+    units = {
+        unit: f"{c['luts']} luts, {c['registers']} registers, {c['brams']} brams, {c['dsps']} dsps" for unit, c in report["units"].items()
+    }
+    print_table(rows | {f"  {unit}": text for unit, text in units.items()})
