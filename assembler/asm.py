@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class Assembly:
 
 
 class _Assembler:
-    def __init__(self, path: Path | None, core: CoreConfig | None, include_dirs: Sequence[Path]):
+    def __init__(self, path: Path | None, core: CoreConfig | None, include_dirs: Sequence[Path], defines: Mapping[str, str]):
+        self.defines = dict(defines)
+        self.overridden: set[str] = set()
         self.diagnostics = Diagnostics()
         self.symbols = Symbols(self.diagnostics)
         self.symbols.core = core
@@ -146,8 +148,12 @@ class _Assembler:
         arguments = statement.arguments
         if len(arguments) != 2 or not arguments[0][0].replace(".", "_").isidentifier():
             self.error(statement, "expected .equ NAME, VALUE")
-        else:
-            self.symbols.constant(arguments[0], statement.line, arguments[1])
+            return
+        (name, _), (value, column) = arguments
+        if name in self.defines:
+            self.overridden.add(name)
+            value = self.defines[name]
+        self.symbols.constant(arguments[0], statement.line, (value, column))
 
     def set_length(self, statement: Statement) -> None:
         if self.one(statement, ".len ELEMENTS"):
@@ -356,13 +362,16 @@ def assemble_source(
     path: str | os.PathLike | None = None,
     core: str | CoreConfig | None = None,
     include_dirs: Sequence[str | os.PathLike] = (),
+    defines: Mapping[str, str] | None = None,
 ) -> Assembly:
     """As :func:`assemble`, but keeps the source lines for a listing."""
     config = load_core(core) if isinstance(core, str) else core
     main = Path(path) if path is not None else None
-    assembler = _Assembler(main, config, [Path(d) for d in include_dirs])
+    assembler = _Assembler(main, config, [Path(d) for d in include_dirs], defines or {})
     shown = str(path) if path is not None else "<text>"
     assembler.read(text, SourceFile(shown, main.name if main else shown), main)
+    if unknown := set(assembler.defines) - assembler.overridden:
+        raise ProgramError(f"{shown}: expected constants that the source sets with .equ to be defined, it has no .equ {min(unknown)}")
     return assembler.finish()
 
 
@@ -372,6 +381,7 @@ def assemble(
     path: str | os.PathLike | None = None,
     core: str | CoreConfig | None = None,
     include_dirs: Sequence[str | os.PathLike] = (),
+    defines: Mapping[str, str] | None = None,
 ) -> Program:
     """Assemble a source text.
 
@@ -381,12 +391,13 @@ def assemble(
         core: preset, YAML file or configuration; it comes before the source's ``.core``. Without either, what depends on
             beats is an error, regions are aligned for any core, and rules of a core are not checked.
         include_dirs: further folders that includes may come from.
+        defines: constants whose ``.equ`` in the source takes this expression instead.
 
     Raises:
         ProgramError: with every error of the source: file:line:column, the line and a caret.
         ConfigError: no such core.
     """
-    return assemble_source(text, path=path, core=core, include_dirs=include_dirs).program
+    return assemble_source(text, path=path, core=core, include_dirs=include_dirs, defines=defines).program
 
 
 def assemble_file(
@@ -394,13 +405,14 @@ def assemble_file(
     core: str | CoreConfig | None = None,
     *,
     include_dirs: Sequence[str | os.PathLike] = (),
+    defines: Mapping[str, str] | None = None,
 ) -> Program:
     """Assemble a file; as :func:`assemble`.
 
     Raises:
         ProgramError: as :func:`assemble`, or the file can't be read.
     """
-    return assemble(read_source(path), path=path, core=core, include_dirs=include_dirs)
+    return assemble(read_source(path), path=path, core=core, include_dirs=include_dirs, defines=defines)
 
 
 def read_source(path: str | os.PathLike) -> str:

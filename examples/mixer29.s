@@ -3,6 +3,11 @@
 ;
 ;   trilobit run examples/mixer29.s --dump mem:out,mem:p,mem:a,mem:b
 ;
+; At the paper's size, on its memory of one byte a clock at 60 MHz (bench/paper.py does this for d = 512, 1024 and 2048):
+;
+;   trilobit asm examples/mixer29.s --core paper8 -D D=512 -D SCALE=0.05 -o mixer.bin
+;   trilobit run mixer.bin --core paper8 --backend rtl
+;
 ;   k = Wk x      v = Wv x      r = Wr x
 ;   p' = max(p + w, k)              the running maximum keeps both exponentials at most 1
 ;   e1 = exp(p + w - p')            weight of the past, w is the decay (at most 0)
@@ -17,6 +22,7 @@
 
 .core tiny
 .equ D, 32
+.equ SCALE, 0.2                         ; of a trit; 1.1 over the root of D keeps k, v and r near one
 
 .region x, readonly, i16
   .i16 random=11, count=D, low=-8000, high=8000
@@ -24,13 +30,13 @@
 .region w, readonly, i16                ; decays from -0.05 to -2
   .i16 random=12, count=D, low=-2048, high=-51
 
-.region weights, readonly, stream       ; the segments' scale: 0.2 a trit; 127 and 2^12 undo the quantisation of x
+.region weights, readonly, stream       ; the segments' scale: SCALE a trit; 127 and 2^12 undo the quantisation of x
 wk:
-  .ternary D, D, scale=0.2/127/4096, random=13
+  .ternary D, D, scale=SCALE/127/4096, random=13
 wv:
-  .ternary D, D, scale=0.2/127/4096, random=14
+  .ternary D, D, scale=SCALE/127/4096, random=14
 wr:
-  .ternary D, D, scale=0.2/127/4096, random=15
+  .ternary D, D, scale=SCALE/127/4096, random=15
 
 .region p, writable, i16
   .i16 -16384, count=D                  ; -16: the state is empty (a = b = 0), so any k must win

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from trilobit.cli import main
 from trilobit.isa.program import Program
+from trilobit.isa.spec import ISA
 
 SOURCE = """.core tiny
 .region X, readonly, i16
@@ -102,3 +103,16 @@ def test_include_folders_and_the_core_come_from_the_command_line(folder):
     result = run("asm", "main/p.s", "-o", "p.bin", "-I", "lib", "--core", "axi512", "--json")
     assert json.loads(result.stdout)["core"] == "axi512"
     assert "len=64" in run("disasm", "p.bin").stdout
+
+
+def test_constants_from_the_command_line_take_the_place_of_equ(folder):
+    source = ".core tiny\n.equ D, 8\n.equ E, 2*D\n.region a, writable, i16, size=E*2\n    ldv v0, [a], len=D\n    halt\n"
+    (folder / "d.s").write_text(source)
+    assert run("asm", "d.s", "-o", "d.bin", "-D", "D=4+2").exit_code == 0
+    program = Program.load("d.bin")
+    assert ISA.decode(program.code[0])["len"] == 6
+    assert program.regions["a"].size == 24
+    for define, message in (("F=1", "it has no .equ F"), ("D", "expected NAME=VALUE, got 'D'"), ("D=3+", "d.s:2:")):
+        result = run("asm", "d.s", "-o", "e.bin", "-D", define)
+        assert result.exit_code == 2 and message in result.stderr
+        assert not (folder / "e.bin").exists()

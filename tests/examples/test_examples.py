@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from examples_support import EXAMPLES, FOLDER, example, initial, run_functional, values
 
+from trilobit.assembler import assemble_file
+from trilobit.isa.core import load_core
 from trilobit.isa.segments import parse_segment, segment_gains, segment_trits
 from trilobit.isa.spec import ISA
+from trilobit.sim.functional import FunctionalSimulator
 
 
 def segments(sim, region):
@@ -93,18 +96,22 @@ def test_mixer_is_29_instructions_with_three_products():
     assert names.count("tmatmul") == 3 and names.count("exp") == 2 and names.count("div") == 1
 
 
-def test_mixer_follows_the_recurrence_over_many_steps(rng):
-    """Forty tokens through the machine's memory, against float64 in the form without the running maximum."""
-    sim = run_functional("mixer29")
-    program = sim.program
+@pytest.mark.parametrize(("d", "core", "tokens"), [(32, "tiny", 40), (512, "paper8", 10)])
+def test_mixer_follows_the_recurrence_over_many_steps(rng, d, core, tokens):
+    """Tokens through the machine's memory, against float64 in the form without the running maximum."""
+    config = load_core(core)
+    program = assemble_file(FOLDER / "mixer29.s", config, defines={"D": str(d), "SCALE": f"{1.1 / d**0.5:.3f}"})
+    sim = FunctionalSimulator(config, program)
     memory = program.memory()
     matrices, w = segments(sim, "weights"), initial(sim, "w") / 2**10
-    numerator = denominator = np.zeros(32)
+    assert [matrix.shape for matrix in matrices] == [(d, d)] * 3
+    numerator = denominator = np.zeros(d)
     region = program.regions["x"]
-    for _ in range(40):
-        x = rng.integers(-8000, 8000, 32)
+    for _ in range(tokens):
+        x = rng.integers(-8000, 8000, d)
         memory[region.addr : region.end] = np.frombuffer(x.astype("<i2").tobytes(), np.uint8)
-        sim = run_functional("mixer29", memory)
+        sim = FunctionalSimulator(config, program, memory)
+        assert sim.run().halted
         k, v, r = (m @ quantise(x) * np.abs(x).max() for m in matrices)
         numerator = np.exp(w) * numerator + np.exp(k) * v
         denominator = np.exp(w) * denominator + np.exp(k)

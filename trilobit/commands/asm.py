@@ -6,7 +6,7 @@ import click
 
 from trilobit.assembler.asm import assemble_source, read_source
 from trilobit.assembler.listing import listing
-from trilobit.errors import ProgramError
+from trilobit.errors import ConfigError, ProgramError
 from trilobit.output import json_option, print_json, print_table, write_text
 
 __all__ = ["command"]
@@ -18,11 +18,20 @@ __all__ = ["command"]
 @click.option("--core", metavar="PRESET", help="Core preset or YAML file; comes before the source's .core.")
 @click.option("-I", "--include", "include_dirs", metavar="DIR", multiple=True, type=click.Path(path_type=Path),
               help="A further folder that .include may read from; can be repeated.")  # fmt: skip
+@click.option("-D", "--define", "defines", metavar="NAME=VALUE", multiple=True,
+              help="Set a constant instead of its .equ in the source; can be repeated.")  # fmt: skip
 @click.option("--listing", "listing_file", metavar="FILE", type=click.Path(path_type=Path), help="Write a listing too.")
 @json_option
-def command(source: Path, output: Path, core: str | None, include_dirs: tuple[Path, ...], listing_file: Path | None, as_json: bool) -> None:
+def command(source: Path, output: Path, core: str | None, include_dirs: tuple[Path, ...], defines: tuple[str, ...],
+            listing_file: Path | None, as_json: bool) -> None:  # fmt: skip
     """Assemble PROG.s into a program binary."""
-    assembly = assemble_source(read_source(source), path=source, core=core, include_dirs=include_dirs)
+    constants = {}
+    for define in defines:
+        name, equals, value = define.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"--define: expected NAME=VALUE, got {define!r}")
+        constants[name] = value
+    assembly = assemble_source(read_source(source), path=source, core=core, include_dirs=include_dirs, defines=constants)
     program = assembly.program
     if listing_file:
         try:
