@@ -51,6 +51,7 @@ class Core(wiring.Component):
     running, halted, waiting, fault, fault_pc: status. retire_*, issue_*: what left and what finished in this cycle.
     dbg_*: register read-out while the core doesn't run. counter_*: see trilobit.hdl.counters: with gated
     clocks the value answers at once, else READ_CLOCKS later.
+    events: what the counters (all but the last) count in this cycle; stream_level: beats in the weight queue. For timelines.
     """
 
     def __init__(self, config: CoreConfig, *, gated_clocks: bool = False, debug: bool = True):
@@ -69,6 +70,7 @@ class Core(wiring.Component):
             "retire_valid": Out(5), "retire_pc": Out(80), "issue_valid": Out(1), "issue_pc": Out(16),
             "dbg_reg": In(3), "dbg_addr": In(16), "dbg_data": Out(config.lanes * ELEMENT_BITS),
             "counter_select": In(6), "counter_value": Out(48),
+            "events": Out(len(COUNTERS) - 1), "stream_level": Out(range(config.weight_fifo_beats + 2)),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -249,6 +251,7 @@ class Core(wiring.Component):
         m.d.comb += [
             counters.enable.eq(self.running), counters.clear.eq(self.start & ~self.running), counters.saturated.eq(saturated),
             counters.select.eq(self.counter_select), self.counter_value.eq(counters.value),
+            self.events.eq(counters.events), self.stream_level.eq(stream.level),
         ]  # fmt: skip
         if self.gated_clocks:
             edges = {
