@@ -87,7 +87,7 @@ class BundleRun:
         settings = bundle_settings(bundle, count=self.count, temperature=self.temperature, seed=self.seed)
         tokenizer = Tokenizer(bundle.tokenizer) if bundle.tokenizer else None
         tokens = prompt_tokens(bundle, tokenizer, self.prompt)
-        stream = TextStream(tokenizer) if tokenizer else None
+        stream = TextStream(tokenizer, tokens) if tokenizer else None
         pieces: list[str] = []
 
         def show(piece: str) -> None:

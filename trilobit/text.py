@@ -1,5 +1,6 @@
 """Text to tokens and back, through the tokenizers library: prompts, and text that streams as tokens come."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from trilobit.errors import ModelError
@@ -52,12 +53,17 @@ class TextStream:
     A token may end within a character (byte-level vocabularies), and how a token reads may depend on the one before it
     (spaces). So the text of a short tail of tokens is compared with and without the new ones, and what would end in an
     incomplete character waits.
+
+    Args:
+        tokenizer: the vocabulary.
+        prompt: tokens that came before and were shown already; a vocabulary that marks the beginnings of words drops the
+            space in front of the first token that it sees.
     """
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()):
         self._tokenizer = tokenizer
-        self._tail: list[int] = []  # tokens that were shown, for context, then those that wait
-        self._shown = 0
+        self._tail = list(prompt)  # tokens that were shown, for context, then those that wait
+        self._shown = len(self._tail)
 
     def push(self, token: int) -> str:
         """The text that this token completes; often one word, sometimes nothing."""

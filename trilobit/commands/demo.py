@@ -76,6 +76,7 @@ def command(
     from trilobit.assembler.compiler.pipeline import compile_model
     from trilobit.errors import ModelError
     from trilobit.isa.core import load_core
+    from trilobit.run_bundle import prompt_tokens
     from trilobit.story import story_power, write_story
     from trilobit.text import TextStream, Tokenizer
 
@@ -90,7 +91,7 @@ def command(
             click.echo(f"{bundle.manifest.name}: {bundle.manifest.weights_per_token:,} ternary weights a token, compiled to "
                        f"{len(bundle.program.code)} instructions for core {core.name}\n")  # fmt: skip
         tokenizer = Tokenizer(bundle.tokenizer)
-        stream = TextStream(tokenizer)
+        stream = TextStream(tokenizer, prompt_tokens(bundle, tokenizer, prompt))
         terminal = _Terminal(prompt, count, as_json)
         try:
             story = write_story(bundle, tokenizer, prompt, count=count, temperature=temperature, seed=seed,
