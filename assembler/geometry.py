@@ -29,12 +29,13 @@ from trilobit.errors import ConfigError
 from trilobit.isa import trits
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.spec import VECTOR_REGISTERS
-from trilobit.model.graph import Calibration, Graph, Node
+from trilobit.model.config import ModelConfig
+from trilobit.model.graph import Calibration, Graph
+from trilobit.model.published import graph_of, tensor_specs
 from trilobit.sim.geometry import Geometry, parse_geometry
 
 __all__ = ["compile_geometry", "geometry_graph", "random_memory"]
 
-EPS = 1e-6
 SIGMAS = 8.0  # range over rms of what is nearly normal
 RESIDUAL_RMS = 0.3  # of what each block adds to the residual stream
 GAIN_LOW, GAIN_HIGH = 0.5, 1.5
@@ -42,6 +43,7 @@ _GAIN_RMS = math.sqrt((GAIN_HIGH**3 - GAIN_LOW**3) / 3)
 _EMBEDDING_RMS = math.sqrt(1 / 3)
 _DENSITY = 2 / 3  # of uniform trits that are not zero
 _CHUNK = 1 << 22
+_REST, _BOUND = "constant.lower_bound_rest_", "constant.lower_bound_"
 
 # A random byte to one that packs five trits: the 243 valid ones in order, as evenly as 256 allow.
 _VALID = (((np.arange(256) * 243 >> 8) * 256 + 242) // 243).astype(np.uint8)
@@ -58,34 +60,34 @@ class RandomTensors:
 
     Args:
         seed: of all of them.
-        shapes: length of each vector, (rows, columns) of each table.
+        config: the model's.
     """
 
-    def __init__(self, seed: int, shapes: dict[str, tuple[int, ...]]):
-        self.seed, self.shapes = seed, shapes
+    def __init__(self, seed: int, config: ModelConfig):
+        self.seed, self.config = seed, config
+        self._shapes = {spec.name: spec.shape for spec in tensor_specs(config)}
 
     def _rng(self, *key: object) -> np.random.Generator:
         digest = hashlib.sha256(repr((self.seed, *key)).encode()).digest()
         return np.random.Generator(np.random.SFC64(int.from_bytes(digest[:16], "little")))
 
     def vector(self, name: str) -> np.ndarray:
-        """Gains between 0.5 and 1.5; ``NAME:BASE`` a constant just below BASE; ``1-NAME`` what that lacks to one."""
-        if name not in self.shapes:
-            raise KeyError(name)
-        rng, (length,) = self._rng(name), self.shapes[name]
-        if name.startswith("1-"):
-            return 1 - self.vector(name[2:])
-        if ":" in name:
-            return float(name.rsplit(":", 1)[1]) * rng.uniform(0.975, 1.0, length)
-        return rng.uniform(GAIN_LOW, GAIN_HIGH, length)
+        """Gains between 0.5 and 1.5; lower bounds that grow with the layer, and what they lack to one."""
+        if name.startswith(_REST):
+            top = 1 - int(name.removeprefix(_REST)) / self.config.num_hidden_layers
+            return top * self._rng(name).uniform(0.975, 1.0, self.config.hidden_size)
+        if name.startswith(_BOUND):
+            return 1 - self.vector(_REST + name.removeprefix(_BOUND))
+        (length,) = self._shapes[name]
+        return self._rng(name).uniform(GAIN_LOW, GAIN_HIGH, length)
 
     def peak(self, name: str) -> float:
-        """Of an embedding table: 1."""
+        """Of the embedding table: 1."""
         return 1.0
 
     def table(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows of uniform numbers within +-1 in steps of 2^-7."""
-        size = (stop - start) * self.shapes[name][1]
+        size = (stop - start) * self._shapes[name][1]
         data = np.frombuffer(self._rng(name, start).bytes(size), dtype=np.int8)
         return data.reshape(stop - start, -1).astype(np.float32) * np.float32(2.0**-7)
 
@@ -101,109 +103,50 @@ class RandomTensors:
             out[-1] = _SHORT[left][out[-1]]
 
 
-class _GraphMaker:
-    """The graph as the exporter writes it (names, order, modules), with ranges that follow from the random tensors."""
-
-    def __init__(self, g: Geometry):
-        self.g = g
-        self.nodes: list[Node] = []
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.ranges: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-
-    def node(self, op: str, *inputs: str, length: int, rms: float, top: float | None = None, module: str, name: str = "", **attrs) -> str:
-        """Add a node; its range is ``top``, or eight times its rms."""
-        if not name:
-            count = self.counts[op] = self.counts.get(op, -1) + 1
-            name = f"{op}_{count}" if count else op
-        top = SIGMAS * rms if top is None else top
-        node = Node(name=name, op=op, inputs=list(inputs), attrs=attrs, module=module, shape=[length], range=top, rms=rms)
-        self.nodes.append(node)
-        self.ranges[name] = top
-        return name
-
-    def tensor(self, name: str, *shape: int) -> str:
-        self.shapes[name] = shape
-        return name
-
-    def norm(self, x: str, module: str) -> str:
-        length = self.node_length(x)
-        weight = self.tensor(f"{module}.weight", length)
-        return self.node("rmsnorm", x, length=length, rms=_GAIN_RMS, module=module, name=module.replace(".", "_"), weight=weight, eps=EPS)
-
-    def node_length(self, name: str) -> int:
-        return next(n.shape[0] for n in reversed(self.nodes) if n.name == name)
-
-    def linear(self, x: str, rows: int, module: str, rms: float = 1.0) -> str:
-        """A product whose results have that rms."""
-        columns = self.node_length(x)
-        gain = self.tensor(f"{module}.norm.weight", columns)
-        scale = rms / (math.sqrt(_DENSITY * columns) * _GAIN_RMS)
-        return self.node(
-            "bitlinear", x, length=rows, rms=rms, module=module, name=module.replace(".", "_"),
-            weight=f"{module}.weight", scale=scale, rows=rows, cols=columns, norm_weight=gain, eps=EPS,
-        )  # fmt: skip
-
-    def constant(self, tensor: str, base: float, module: str, name: str) -> str:
-        self.tensor(tensor, self.g.H)
-        return self.node("constant", length=self.g.H, rms=base, top=base, module=module, name=name, tensor=tensor)
-
-    def run(self) -> Graph:
-        g = self.g
-        self.nodes.append(Node(name="input_ids", op="token", module="", shape=[1], range=g.V - 1.0, rms=g.V / 2))
-        table = self.tensor("model.embeddings.weight", g.V, g.H)
-        h = self.node("embedding", "input_ids", length=g.H, rms=_EMBEDDING_RMS, top=1.0, module="model.embeddings",
-                      name="model_embeddings", weight=table)  # fmt: skip
-        power = _EMBEDDING_RMS**2
-        for n in range(g.L):
-            h, power = self._layer(n, h, power)
-        out = self.linear(self.norm(h, "model.norm"), g.V, "lm_head")
-        config = {"vocab_size": g.V, "hidden_size": g.H, "num_hidden_layers": g.L, "intermediate_size": g.I, "rms_norm_eps": EPS}
-        graph = Graph(config=config, vocab_size=g.V, bos_token_id=1, eos_token_id=2, nodes=self.nodes, outputs=[out],
-                      calibration=Calibration(tokens=0, source="random weights of a geometry"))  # fmt: skip
-        graph.validate()
-        return graph
-
-    def _layer(self, n: int, h: str, power: float) -> tuple[str, float]:
-        g, module = self.g, f"model.layers.{n}"
-        attn, mlp = f"{module}.attn", f"{module}.mlp"
-        one = self.ranges
-        a = self.norm(h, f"{module}.attn_norm")
-        f = self.linear(a, g.H, f"{attn}.f_proj")
-        f = self.node("sigmoid", f, length=g.H, rms=0.5, top=1.0, module=attn)
-        if n:  # f = LB + (1 - LB)*sigmoid, with a lower bound that grows with the layer
-            rest = 1 - n / g.L
-            tensor = f"{attn}.rest:{rest!r}"
-            factor = self.constant(tensor, rest, attn, f"{attn}_rest".replace(".", "_"))
-            scaled = self.node("mul", factor, f, length=g.H, rms=0.5, top=1.0, module=attn)
-            bound = self.constant(f"1-{tensor}", 1.0, attn, f"{attn}_bound".replace(".", "_"))
-            f = self.node("add", bound, scaled, length=g.H, rms=0.5, top=1.0, module=attn)
-        i = self.linear(a, g.H, f"{attn}.i_proj")
-        i = self.node("silu", i, length=g.H, rms=0.6, top=one[i], module=attn)
-        o = self.node(
-            "recurrence", i, f, length=g.H, rms=0.5, top=one[i], module=attn + ".recurrence", name=f"{attn}.recurrence".replace(".", "_")
-        )
-        x = self.norm(self.linear(a, g.H, f"{attn}.g_proj"), f"{attn}.g_norm")
-        s = self.node("silu", o, length=g.H, rms=0.3, top=one[o], module=attn)
-        o = self.node("mul", x, s, length=g.H, rms=0.3, top=one[x] * one[s] / 2, module=attn)
-        o = self.linear(o, g.H, f"{attn}.o_proj", RESIDUAL_RMS)
-        power += RESIDUAL_RMS**2
-        r = self.node("add", h, o, length=g.H, rms=math.sqrt(power), module=module)
-        m = self.norm(r, f"{module}.mlp_norm")
-        gate = self.linear(m, 2 * g.I, f"{mlp}.gate_proj")
-        first = self.node("slice", gate, length=g.I, rms=1.0, module=mlp, start=0, stop=g.I)
-        second = self.node("slice", gate, length=g.I, rms=1.0, module=mlp, start=g.I, stop=2 * g.I)
-        y = self.node("silu", first, length=g.I, rms=0.6, top=one[first], module=mlp)
-        y = self.node("mul", y, second, length=g.I, rms=0.6, top=one[y] * one[second] / 2, module=mlp)
-        d = self.linear(y, g.H, f"{mlp}.down_proj", RESIDUAL_RMS)
-        power += RESIDUAL_RMS**2
-        return self.node("add", r, d, length=g.H, rms=math.sqrt(power), module=module), power
+def _set_ranges(graph: Graph) -> None:
+    """The rms and the range of every vector, as they follow from the random tensors."""
+    found: dict[str, tuple[float, float]] = {}
+    for node in graph.nodes:
+        inputs = [found[name] for name in node.inputs]
+        match node.op:
+            case "embedding":
+                rms, top = _EMBEDDING_RMS, 1.0
+            case "rmsnorm":
+                rms, top = _GAIN_RMS, SIGMAS * _GAIN_RMS
+            case "bitlinear":
+                rms = node.attrs["scale"] * _unit_scale(node.attrs["cols"]) ** -1
+                top = SIGMAS * rms
+            case "constant" | "sigmoid":
+                rms, top = 0.5, 1.0
+            case "mul":
+                (rms, top), (r, p) = inputs
+                rms, top = rms * r, top * p if 1.0 in (top, p) else top * p / 2  # two vectors are never both at their ends
+            case "add":
+                rms = math.hypot(*(r for r, _ in inputs))
+                top = 1.0 if all(p == 1.0 for _, p in inputs) else SIGMAS * rms  # the forget gate stays below one
+            case "token":
+                rms, top = graph.vocab_size / 2, graph.vocab_size - 1.0
+            case _:  # slice, silu, recurrence
+                rms, top = inputs[0]
+        found[node.name] = rms, top
+        node.rms, node.range = rms, top
 
 
-def geometry_graph(geometry: str | Geometry) -> tuple[Graph, dict[str, tuple[int, ...]]]:
-    """The graph of the MatMul-free LM of a geometry, with ranges, and the shapes of its vectors and tables by name."""
-    maker = _GraphMaker(geometry if isinstance(geometry, Geometry) else parse_geometry(geometry))
-    return maker.run(), maker.shapes
+def _unit_scale(columns: int) -> float:
+    """The scale of a ternary matrix whose results have an rms of one."""
+    return 1 / (math.sqrt(_DENSITY * columns) * _GAIN_RMS)
+
+
+def geometry_graph(geometry: str | Geometry) -> tuple[Graph, ModelConfig]:
+    """The graph of the MatMul-free LM of a geometry, with ranges, and its configuration."""
+    g = geometry if isinstance(geometry, Geometry) else parse_geometry(geometry)
+    config = ModelConfig(vocab_size=g.V, hidden_size=g.H, num_hidden_layers=g.L, intermediate_size=g.I)
+    columns = {spec.name: spec.shape[1] for spec in tensor_specs(config) if spec.ternary}
+    residual = (".o_proj.weight", ".down_proj.weight")
+    graph = graph_of(config, lambda name: _unit_scale(columns[name]) * (RESIDUAL_RMS if name.endswith(residual) else 1.0))
+    _set_ranges(graph)
+    graph.calibration = Calibration(tokens=0, source="random weights of a geometry")
+    return graph, config
 
 
 def compile_geometry(
@@ -235,9 +178,9 @@ def compile_geometry(
     """
     g = geometry if isinstance(geometry, Geometry) else parse_geometry(geometry)
     config = core if isinstance(core, CoreConfig) else load_core(core)
-    graph, shapes = geometry_graph(g)
+    graph, model = geometry_graph(g)
     return run_passes(
-        graph, RandomTensors(seed, shapes), config, name or f"random-{g.H}-{g.L}-{g.I}-{g.V}",
+        graph, RandomTensors(seed, model), config, name or f"random-{g.H}-{g.L}-{g.I}-{g.V}",
         store_logits=store_logits, policy=policy or Policy(), registers=registers,
     )  # fmt: skip
 
