@@ -3,7 +3,7 @@
 All logic has the core's clock; the SDRAM has twice of it. The pins' registers work on both edges of the core's clock (ODDRX1F, IDDRX1F):
 what belongs to the first half of a clock leaves in its first half. They take a command three clocks after the controller gave it, and
 give sampled data two or one and a half clocks after; with the SDRAM's clock half of its period behind, the first word of a burst is
-sampled 3.5 of its clocks after the edge that took the command (CAS latency 3). So ``io_latency`` is 10; docs/decisions has the sum.
+sampled 3.5 of its clocks after the edge that took the command (CAS latency 3). So ``io_latency`` is 10; docs/decisions/0004-sdram.md has the sum.
 """
 
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal

@@ -108,7 +108,7 @@ def test_verilator_lints_the_top_clean(written):
     assert not warnings, "\n".join(warnings[:20])
 
 
-# Delays of the pads and back, ns: the fastest and slowest between which one io_latency serves (docs/decisions/0003-sdram.md).
+# Delays of the pads and back, ns: the fastest and slowest between which one io_latency serves (docs/decisions/0004-sdram.md).
 @pytest.mark.parametrize(("pad", "back"), [(1.2, 0.6), (4.0, 2.8)])
 def test_the_top_reads_and_writes_at_its_pins(pad, back, seed):
     """On Icarus, which knows delays and high impedance: PLL, reset, UART, SDRAM with its set-up, hold and access times."""
