@@ -16,6 +16,7 @@
 #include "cycles_rowwise.h"
 #include "cycles_stream.h"
 #include "memory_model.h"
+#include "trace.h"
 
 namespace {
 
@@ -69,6 +70,7 @@ struct CycleModel {
     std::vector<RetireRecord> retires;
     std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(1 << 16);
     bool record = false, started = false;
+    Tracer tracer;
 
     CycleModel(const Machine& m, const Timing& t, std::vector<Instruction> c, std::vector<Segment> s, const MemoryParameters& p)
         : machine(m), timing(t), code(std::move(c)), segments(std::move(s)), acts(machine), ldst(machine), rmsnorm(machine, timing),
@@ -96,10 +98,11 @@ bool CycleModel::cycle() {
     rmsnorm.signals(registers, acts, stream.gain_valid());
     matmul.signals(registers, acts, stream.header_valid(), stream.weight_valid());
     rowwise.signals(registers);
-    const bool ready[UNITS] = {ldst.ready(), rmsnorm.ready(*pc.now), matmul.ready, rowwise.ready};
+    const bool ready[UNITS] = {ldst.ready(), pc.command && rmsnorm.ready(*pc.command), matmul.ready, rowwise.ready};
     pc.signals(registers, acts, ready, stream.push_ready(), prompt_valid, true);
     const Instruction& next = *pc.now;
-    const uint16_t next_pc = pc.at.pc;
+    const uint16_t next_pc = pc.at.pc, command_pc = pc.command_pc;
+    const Instruction& command = pc.command ? *pc.command : next;
     const bool room = owners.ready(), rd_ready = memory_drives.rd_ready && room, stream_ready = rd_ready && !ldst.rd_valid;
     MemoryAsk ask;
     ask.rd_valid = (ldst.rd_valid || stream.regions.req_valid) && room;
@@ -136,12 +139,18 @@ bool CycleModel::cycle() {
             if (!retired[unit]) continue;
             ++retired_by_pc[pcs[unit]];
             if (record) retires.push_back({now, pcs[unit], uint16_t(unit), 0});
+            if (tracer.on) tracer.retire(now, pcs[unit], unit);
         }
+    }
+    if (tracer.on) {
+        if (pc.issue) tracer.issue(now, next_pc);
+        const uint8_t wait = matmul.wait_weights ? 0 : matmul.wait_activations ? 1 : matmul.wait_output ? 2 : Tracer::NONE;
+        tracer.cycle(now, pc.stall == NONE ? Tracer::NONE : pc.stall, next_pc, wait, stream.weights.level());
     }
     if (pc.emit) tokens.push_back(pc.token);
 
     // ---- the edge --------------------------------------------------------------------------------------------------------------------
-    const auto accepts = [&](Unit unit) { return pc.issue && next.unit == unit; };
+    const auto accepts = [&](Unit unit) { return pc.accepted && command.unit == unit; };
     const bool product_waits = matmul.header_ready && !stream.header_valid(), norm_waits = rmsnorm.segment_ready && !stream.segment_valid();
     const bool norm_lacks = rmsnorm.gain_ready && !stream.gain_valid();
     const bool bad_norm = rmsnorm.faulty() || (stream.faulty() && norm_waits);
@@ -171,13 +180,13 @@ bool CycleModel::cycle() {
     stream.clock(push, push_addr, push_beats, stream_ready, rdata_stream, matmul.weight_ready, matmul.header_ready, rmsnorm.segment_ready,
                  rmsnorm.gain_ready);
     if (ldst.active() || accepts(LDST))
-        ldst.clock(registers, accepts(LDST), next, next_pc, token, rd_ready, rdata_ldst, memory_drives.wr_ready, memory_drives.wdata_ready,
+        ldst.clock(registers, accepts(LDST), command, command_pc, token, rd_ready, rdata_ldst, memory_drives.wr_ready, memory_drives.wdata_ready,
                    memory_drives.wresp_valid);
     if (rmsnorm.active() || accepts(RMSNORM))
-        rmsnorm.clock(registers, acts, accepts(RMSNORM), next, next_pc, segment_valid, segment_length);
+        rmsnorm.clock(registers, acts, accepts(RMSNORM), command, command_pc, segment_valid, segment_length);
     if (matmul.active() || accepts(TMATMUL))
-        matmul.clock(registers, acts, accepts(TMATMUL), next, next_pc, header_valid, header);
-    if (rowwise.active() || accepts(ROWWISE)) rowwise.clock(registers, accepts(ROWWISE), next, next_pc);
+        matmul.clock(registers, acts, accepts(TMATMUL), command, command_pc, header_valid, header);
+    if (rowwise.active() || accepts(ROWWISE)) rowwise.clock(registers, accepts(ROWWISE), command, command_pc);
     if (pc.issue) {
         registers.claim(next.reads, next.writes, ceil_div(next.length, machine.lanes));
         if (next.kind == NORMQ) acts.claim_write(next.act);
@@ -238,7 +247,8 @@ Reason CycleModel::run(uint64_t max_cycles, bool until_retire, bool until_token)
 extern "C" {
 
 uint32_t cycles_sizes(uint32_t what) {
-    const uint32_t sizes[] = {sizeof(Instruction), sizeof(Segment), sizeof(Machine), sizeof(Timing), sizeof(MemoryParameters), COUNTERS, WAITS};
+    const uint32_t sizes[] = {sizeof(Instruction),      sizeof(Segment),     sizeof(Machine), sizeof(Timing),
+                              sizeof(MemoryParameters), sizeof(TraceRecord), COUNTERS,        WAITS};
     return what < sizeof sizes / sizeof *sizes ? sizes[what] : 0;
 }
 
@@ -273,6 +283,14 @@ const uint64_t* cycles_waits(CycleModel* model) { return model->waits; }
 uint64_t cycles_tokens(CycleModel* model, const uint32_t** tokens) {
     *tokens = model->tokens.data();
     return model->tokens.size();
+}
+
+void cycles_trace(CycleModel* model, int32_t on) { model->tracer.on = on; }
+
+uint64_t cycles_trace_records(CycleModel* model, const TraceRecord** records) {
+    const auto& all = model->tracer.records(model->now);
+    *records = all.data();
+    return all.size();
 }
 
 void cycles_record(CycleModel* model, int32_t on) { model->record = on; }

@@ -20,6 +20,7 @@ from trilobit.sim.cycles_build import COUNTERS, WAITS, load_cycles
 from trilobit.sim.cycles_decode import Machine, StreamSegment, decode_program, known_segments, stream_segments
 from trilobit.sim.cycles_timing import timing
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
+from trilobit.sim.trace_records import TraceRecords, read_records
 
 __all__ = ["UNITS", "CycleModel"]
 
@@ -166,6 +167,14 @@ class CycleModel(Backend):
     def cycles(self) -> int:
         """Clock cycles since the program was started."""
         return self._lib.cycles_now(self._handle)
+
+    def trace(self, on: bool = True) -> None:
+        """Record a timeline from now on."""
+        self._lib.cycles_trace(self._handle, int(on))
+
+    def trace_records(self) -> TraceRecords:
+        """The timeline so far, for :func:`trilobit.sim.trace.write_trace`."""
+        return read_records(self._lib.cycles_trace_records, self._handle)
 
     def close(self) -> None:
         if self._model:

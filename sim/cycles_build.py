@@ -11,12 +11,14 @@ from trilobit.sim.cycles_decode import Instruction, Machine, StreamSegment
 from trilobit.sim.cycles_timing import Timing
 from trilobit.sim.memory import MEMORY_HEADERS, MemoryParameters
 from trilobit.sim.toolchain import GXX
+from trilobit.sim.trace_records import TraceRecord
 
 __all__ = ["COUNTERS", "STALLS", "WAITS", "cycles_library", "load_cycles"]
 
 SOURCES = (
     "cycles.cpp",
     *(f"cycles{part}.h" for part in ("", "_ldst", "_matmul", "_parts", "_pc", "_registers", "_rmsnorm", "_rowwise", "_stream")),
+    "trace.h",
     *MEMORY_HEADERS,
 )
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared")
@@ -62,11 +64,13 @@ def load_cycles() -> ctypes.CDLL:
         "cycles_fault": (u32, [handle]), "cycles_fault_pc": (u32, [handle]),
         "cycles_counters": (counts, [handle]), "cycles_waits": (counts, [handle]), "cycles_retired_by_pc": (counts, [handle]),
         "cycles_tokens": (u64, [handle, handle]), "cycles_record": (void, [handle, i32]), "cycles_retires": (u64, [handle, handle]),
+        "cycles_trace": (void, [handle, i32]), "cycles_trace_records": (u64, [handle, handle]),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
-    sizes = [ctypes.sizeof(kind) for kind in (Instruction, StreamSegment, Machine, Timing, MemoryParameters)] + [len(COUNTERS), len(WAITS)]
+    structures = (Instruction, StreamSegment, Machine, Timing, MemoryParameters, TraceRecord)
+    sizes = [*map(ctypes.sizeof, structures), len(COUNTERS), len(WAITS)]
     if [lib.cycles_sizes(what) for what in range(len(sizes))] != sizes:
         raise ToolError(f"{path} was built from other sources; delete it and try again")
     return lib

@@ -12,6 +12,7 @@
 #include "Vcore.h"
 #include "Vcore___024root.h"
 #include "memory_model.h"
+#include "trace.h"
 #include "verilated.h"
 #ifdef WAVES
 #include "verilated_fst_c.h"
@@ -47,6 +48,7 @@ struct Simulation {
     std::vector<RetireRecord> retires;
     std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(65536, 0);
     bool record = false;
+    Tracer tracer;
     uint64_t cycles = 0;
 
     void tick(bool all_clocks, bool host_clock = false);
@@ -56,6 +58,7 @@ struct Simulation {
     void memory_inputs();
     void memory_outputs();
     bool cycle_retires();
+    void trace();
     bool in_window(uint64_t addr) const { return addr < size && size - addr >= BEAT_BYTES; }
 };
 
@@ -168,8 +171,21 @@ bool Simulation::cycle_retires() {
         if (!(valid >> unit & 1)) continue;
         ++retired_by_pc[pcs[unit]];
         if (record) retires.push_back({now - begin, pcs[unit], uint16_t(unit), 0});
+        if (tracer.on) tracer.retire(now - begin, pcs[unit], unit);
     }
     return true;
+}
+
+// What else happens in this cycle; bits of `events` stand in the order of isa/counters.py.
+void Simulation::trace() {
+    constexpr unsigned FIRST_STALL = 2, STALLS = 13, FIRST_WAIT = FIRST_STALL + STALLS + 5, WAITS = 3;
+    const auto lowest = [events = uint32_t(top->events)](unsigned first, unsigned count) -> uint8_t {
+        const uint32_t bits = events >> first & ((1u << count) - 1);
+        return bits ? uint8_t(__builtin_ctz(bits)) : Tracer::NONE;
+    };
+    if (!top->running) return tracer.end(now - begin);
+    if (top->issue_valid) tracer.issue(now - begin, top->issue_pc);
+    tracer.cycle(now - begin, lowest(FIRST_STALL, STALLS), top->issue_pc, lowest(FIRST_WAIT, WAITS), top->stream_level);
 }
 
 extern "C" {
@@ -263,6 +279,9 @@ void sim_start(Simulation* sim) {
     }
     sim->tokens.clear();
     sim->retires.clear();
+    const bool traced = sim->tracer.on;
+    sim->tracer = {};
+    sim->tracer.on = traced;
     std::fill(sim->retired_by_pc.begin(), sim->retired_by_pc.end(), 0);
     t.start = 1;
     sim->tick(true);
@@ -278,6 +297,7 @@ Reason sim_run(Simulation* sim, uint64_t max_cycles, int32_t until_retire) {
     for (uint64_t n = 0; n < max_cycles; ++n) {
         sim->memory_outputs();
         const bool retired = sim->cycle_retires();
+        if (sim->tracer.on) sim->trace();
         const bool token = t.out_valid;
         if (token) sim->tokens.push_back(t.out_token);
         if (t.prompt_valid) {
@@ -327,6 +347,14 @@ void sim_register(Simulation* sim, uint32_t index, uint32_t words, uint32_t* ele
 uint64_t sim_tokens(Simulation* sim, const uint32_t** tokens) {
     *tokens = sim->tokens.data();
     return sim->tokens.size();
+}
+
+void sim_trace(Simulation* sim, int32_t on) { sim->tracer.on = on; }
+
+uint64_t sim_trace_records(Simulation* sim, const TraceRecord** records) {
+    const auto& all = sim->tracer.records(sim->now - sim->begin);
+    *records = all.data();
+    return all.size();
 }
 
 void sim_record(Simulation* sim, int32_t on) { sim->record = on; }

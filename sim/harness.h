@@ -6,6 +6,7 @@ extern "C" {
 
 struct Simulation;
 struct MemoryParameters;  // memory_model.h
+struct TraceRecord;       // trace.h
 
 // Why sim_run came back.
 enum Reason : int32_t {
@@ -46,6 +47,8 @@ uint64_t sim_counter(Simulation*, uint32_t index);
 void sim_register(Simulation*, uint32_t index, uint32_t words, uint32_t* elements);  // only while the core doesn't run
 
 uint64_t sim_tokens(Simulation*, const uint32_t** tokens);           // all since the start; the count
+void sim_trace(Simulation*, int32_t on);                              // record a timeline from now on
+uint64_t sim_trace_records(Simulation*, const TraceRecord** records);  // trace.h; the count
 void sim_record(Simulation*, int32_t on);                            // keep retire records from now on
 uint64_t sim_retires(Simulation*, const RetireRecord** records);     // all kept; the count
 const uint64_t* sim_retired_by_pc(Simulation*);                      // 65536 counts

@@ -14,6 +14,7 @@ from trilobit.isa.spec import ISA
 from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
 from trilobit.sim.rtl_build import core_verilog, simulator_library
+from trilobit.sim.trace_records import TraceRecords, read_records
 
 __all__ = ["UNITS", "RtlSimulator"]
 
@@ -184,6 +185,14 @@ class RtlSimulator(Backend):
         """Clock cycles since the program was started; 0 before."""
         return self._lib.sim_cycles(self._handle) if self._started else 0
 
+    def trace(self, on: bool = True) -> None:
+        """Record a timeline from now on."""
+        self._lib.sim_trace(self._handle, int(on))
+
+    def trace_records(self) -> TraceRecords:
+        """The timeline so far, for :func:`trilobit.sim.trace.write_trace`."""
+        return read_records(self._lib.sim_trace_records, self._handle)
+
     def close(self) -> None:
         if self._sim:
             self._lib.sim_delete(self._sim)
@@ -272,6 +281,7 @@ def _load(path: Path) -> ctypes.CDLL:
         "sim_cycles": (u64, [handle]), "sim_fault": (u32, [handle]), "sim_fault_pc": (u32, [handle]), "sim_running": (i32, [handle]),
         "sim_counter": (u64, [handle, u32]), "sim_register": (void, [handle, u32, u32, handle]),
         "sim_tokens": (u64, [handle, handle]), "sim_record": (void, [handle, i32]), "sim_retires": (u64, [handle, handle]),
+        "sim_trace": (void, [handle, i32]), "sim_trace_records": (u64, [handle, handle]),
         "sim_retired_by_pc": (ctypes.POINTER(u64), [handle]),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():

@@ -23,7 +23,7 @@ VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "
 # The precompiled header is built with other flags than it is used with: include it as text.
 MAKE_FLAGS = ("OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
 CXX_FLAGS = ("-std=gnu++17", "-O3", "-fPIC")
-HARNESS = ("harness.cpp", "harness.h", *MEMORY_HEADERS)
+HARNESS = ("harness.cpp", "harness.h", "trace.h", *MEMORY_HEADERS)
 WAVES = ("waves/lz4.h", "waves/zlib.h")  # what Verilator's FST writer needs of those libraries
 
 
