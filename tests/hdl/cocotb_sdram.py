@@ -191,6 +191,15 @@ async def latency_of_open_closed_and_other_rows(dut):
     assert closed == latency + SLOTS.activate_column - 1
     assert other == latency + SLOTS.precharge + SLOTS.activate_column - 1
 
+    async def gathered_write():
+        await read(dut, 0, 1)
+        begin = model.now
+        await write(dut, 0, [5] * 3, [(1 << N) - 1] * 3)
+        return (model.now - begin) // 2
+
+    # Request, three beats in, prepared, three beats out, answered; and the clock in which the answer stands.
+    assert await undisturbed(model, gathered_write) == 1 + 3 + 2 + 3 * N // 4 + 1
+
 
 async def sequential(dut, intervals: int) -> tuple[int, int]:
     """Read on and on in requests of ``burst_beats``; cycles and beats over a whole number of refresh intervals."""
