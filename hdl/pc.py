@@ -28,9 +28,11 @@ def _register_mask(op: Opcode, names: tuple[str, ...], word):
 class ProgramCounter(wiring.Component):
     """Issues instructions in order; an instruction leaves when its unit, its ports and what it waits for are free.
 
-    Four stages: fetch (instruction memory), word, check (length and addresses), issue. A branch taken costs four clocks, any other
-    instruction one. A fault that is seen here (undefined opcode, length, address, read-only memory, token, pc outside the program) is
-    precise: older instructions finish first. A fault reported by a unit stops the core at once.
+    Five stages: fetch (instruction memory), word, check (length and addresses), issue, and command: there an instruction that has been
+    issued, with its claims, waits for its unit; the next one leaves issue when it is gone. So no unit's readiness is looked at before the
+    end of a cycle. A branch taken costs four clocks, an instruction of a unit two, ``emb`` three, any other one.
+    A fault that is seen here (undefined opcode, length, address, read-only memory, token, pc outside the program) is precise: older
+    instructions finish first. A fault reported by a unit stops the core at once.
 
     Members
     -------
@@ -118,28 +120,37 @@ class ProgramCounter(wiring.Component):
         counters = Array(Signal(16, name=f"x{k}") for k in range(4))
         counter = counters[decode(word, "cnt")]
         idle = inflight == 0
-        bad_token = i.is_("emb") & (self.token >= decode(word, "rows"))
-        faulty = (i.problem != Fault.NONE) | (bad_token & ~token_pending)
+        # A token is compared in emb's first cycle at issue with the token known; the next one decides.
+        compared, too_high = Signal(), Signal()
+        compares = i_valid & ~advance & ~token_pending
+        m.d.sync += [compared.eq(compares), too_high.eq(self.token >= decode(word, "rows"))]
+        faulty = (i.problem != Fault.NONE) | (i.is_("emb") & compared & too_high)
         act = decode(word, "act")
         go = self.running & i_valid & ~faulty
         blocked = {
             "read_port": (i.reads & self.read_busy).any(),
             "write_port": (i.writes & self.write_busy).any(),
             "activations": (i.act_write & self.act_write_busy.bit_select(act, 1)) | (i.act_read & self.act_read_busy.bit_select(act, 1)),
-            "token": i.reads_token & token_pending,
+            "token": (i.reads_token & token_pending) | (i.is_("emb") & ~compared),
         }
         free = Signal()
-        m.d.comb += free.eq(go & ~Cat(blocked.values()).any())
-        issue, unit_busy = Signal(), []
+        command, command_unit, command_pc, command_word = Signal(), Signal(len(UNITS)), Signal(16), Signal.like(word)
+        m.d.comb += free.eq(go & ~command & ~Cat(blocked.values()).any())
+        issue, unit_busy, taken = Signal(), [], []
         for k, cmd in enumerate(self.cmd):
-            m.d.comb += [cmd.valid.eq(free & i.unit[k]), cmd.word.eq(word), cmd.pc.eq(i_pc)]
-            unit_busy.append(go & i.unit[k] & ~cmd.ready)
+            m.d.comb += [cmd.valid.eq(command & command_unit[k]), cmd.word.eq(command_word), cmd.pc.eq(command_pc)]
+            unit_busy.append(go & command & command_unit[k])
+            taken.append(command_unit[k] & cmd.ready)
             with m.If(cmd.valid & cmd.ready):
-                m.d.sync += self.unit_pc[k].eq(i_pc)
+                m.d.sync += self.unit_pc[k].eq(command_pc)
+        with m.If(Cat(taken).any()):
+            m.d.sync += command.eq(0)
+        with m.If(issue & ~i.control):
+            m.d.sync += [command.eq(1), command_unit.eq(i.unit), command_pc.eq(i_pc), command_word.eq(word)]
         control_ready = Signal()
         m.d.comb += [
             control_ready.eq(1),
-            issue.eq(free & Mux(i.control, control_ready, Cat(c.ready & i.unit[k] for k, c in enumerate(self.cmd)).any())),
+            issue.eq(free & (~i.control | control_ready)),
             advance.eq(~i_valid | issue),
             self.issue_valid.eq(issue), self.issue_pc.eq(i_pc), self.issue_control.eq(issue & i.control),
             self.claim.eq(issue), self.claim_reads.eq(i.reads), self.claim_writes.eq(i.writes), self.claim_last.eq(i.last),
@@ -204,8 +215,8 @@ class ProgramCounter(wiring.Component):
         quiet = self.running & ~issue & ~self.alive & ~self.waiting & ~(self.out_valid & ~self.out_ready)
         m.d.sync += watchdog.eq(Mux(quiet, watchdog + 1, 0))
         m.d.comb += self.changes.eq(
-            ~self.running | advance | self.retired.any() | self.new_token_valid | (self.unit_fault != 0) | (i_valid & faulty)
-            | quiet | watchdog.any()
+            ~self.running | advance | (command & Cat(taken).any()) | (compares ^ compared) | self.retired.any() | self.new_token_valid
+            | (self.unit_fault != 0) | (i_valid & faulty) | quiet | watchdog.any()
         )  # fmt: skip
         with m.If(self.running):
             with m.If(self.unit_fault != 0):

@@ -20,14 +20,17 @@ struct ProgramCounter {
     Stage fetched, word, check, at;  // at: the instruction that may issue
     uint16_t fetch_pc = 0;
     const Instruction* now;
-    bool running = true, prompt = false, token_pending = false;
+    const Instruction* command = nullptr;  // issued, not yet taken by its unit
+    uint16_t command_pc = 0;
+    bool running = true, prompt = false, token_pending = false, compared = false;
     uint32_t token = 0, emitted = 0, inflight = 0, watchdog = 0;
     uint32_t counters[4] = {};
     uint16_t unit_pc[UNITS] = {};
     uint8_t fault = 0;
     uint16_t fault_pc = 0;
     // Signals of this cycle.
-    bool issue = false, free = false, faulty = false, waiting = false, push = false, redirect = false, emit = false, prompt_ready = false;
+    bool issue = false, accepted = false, free = false, faulty = false, waiting = false, push = false, redirect = false, emit = false;
+    bool prompt_ready = false;
     Stall stall = NONE;
 
     ProgramCounter(const Machine& m, const Timing& t, const std::vector<Instruction>& code)
@@ -38,18 +41,19 @@ struct ProgramCounter {
         const Instruction& i = *now;
         issue = waiting = push = redirect = emit = prompt_ready = false;
         stall = NONE;
-        faulty = at.valid && (i.problem || (i.kind == EMBED && token >= i.rows && !token_pending));
+        accepted = command && unit_ready[command->unit];
+        faulty = at.valid && (i.problem || (i.kind == EMBED && compared && token >= i.rows));
         const bool go = running && at.valid && !faulty, control = i.unit == CONTROL;
         const Stall port = (i.reads & registers.read_busy)                                                  ? READ_PORT
                            : (i.writes & registers.write_busy)                                              ? WRITE_PORT
                            : (i.kind == NORMQ && acts.buffers[i.act].writing) || (i.kind == PRODUCT && acts.buffers[i.act].reading)
                                ? ACTIVATIONS
-                           : (i.flags & TOKEN) && token_pending ? TOKEN_PENDING
-                                                                : NONE;
-        free = go && port == NONE;
+                           : ((i.flags & TOKEN) && token_pending) || (i.kind == EMBED && !compared) ? TOKEN_PENDING
+                                                                                                    : NONE;
+        free = go && !command && port == NONE;
         if (!at.valid) stall = FETCH;
         else if (faulty) stall = DRAIN;
-        else if (!control && !unit_ready[i.unit]) stall = Stall(UNIT_LDST + i.unit);
+        else if (command) stall = Stall(UNIT_LDST + command->unit);
         else stall = port;
         if (free && control) control_signals(i, push_ready, prompt_valid, out_ready);
         issue = running && stall == NONE;
@@ -67,9 +71,18 @@ struct ProgramCounter {
         if (unit_fault) take(unit_fault, unit_fault_pc);
         else if (bites) take(FAULT_SEGMENT, starved_pc);
         else if (faulty && idle) take(i.problem ? i.problem : uint8_t(FAULT_TOKEN), at.pc);
+        compared = at.valid && !issue && !token_pending;
+        if (accepted) {
+            unit_pc[command->unit] = command_pc;
+            command = nullptr;
+        }
         if (issue) {
-            if (i.unit == CONTROL) control_clock(i, prompt_valid, prompt_token);
-            else unit_pc[i.unit] = at.pc;
+            if (i.unit == CONTROL) {
+                control_clock(i, prompt_valid, prompt_token);
+            } else {
+                command = &i;
+                command_pc = at.pc;
+            }
             if (i.kind == ARGMAX && (i.flags & LAST)) token_pending = true;
         }
         if (token_committed) {
