@@ -1,8 +1,9 @@
-"""The paper's own case: its 29-instruction token mixer on one byte a clock at 60 MHz, for d = 512, 1024 and 2048.
+"""The paper's own cases: its 29-instruction token mixer on one byte a clock at 60 MHz, and its 1.3B model on a D5005.
 
-``python bench/paper.py [--d D,D,...]`` assembles ``examples/mixer29.s`` for each d, runs it on the RTL of core ``paper8`` with ideal
-memory from start to halt, checks registers and memory against the functional simulator and every retirement against the cycle
-model, and lists what moves through the memory port. JSON goes to the standard output and to ``bench/results/paper.json``.
+``python bench/paper.py [--d D,D,...]`` assembles ``examples/mixer29.s`` for each d (512, 1024 and 2048), runs it on the RTL of core
+``paper8`` with ideal memory from start to halt, checks registers and memory against the functional simulator and every retirement
+against the cycle model, and lists what moves through the memory port. Then it counts the cycles of a 1.3B token on cores ``d5005``
+(one DDR4-2400 channel) and ``d5005x4`` (four). JSON goes to the standard output and to ``bench/results/paper.json``.
 """
 
 import argparse
@@ -14,18 +15,22 @@ from pathlib import Path
 import numpy as np
 
 from trilobit.assembler import assemble_file
+from trilobit.assembler.geometry import compile_geometry
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
 from trilobit.machine import commit, machine
 from trilobit.output import write_text
 from trilobit.sim.cycles import CycleModel
+from trilobit.sim.estimate import estimate
 from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.rtl import RtlSimulator
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER_MS = 43.0  # arXiv 2406.02528, section on the FPGA: d=512, 60 MHz, 8-bit memory interface
+PAPER_1_3B = {"tokens_per_second": 23.8, "milliseconds": 42.0}  # its projection of the 1.3B model on a D5005
 SIZES = (512, 1024, 2048)
+BOARDS = {"d5005": "ddr4-2400", "d5005x4": "ddr4-2400-x4"}  # core: memory
 
 
 def mixer(d: int, config: CoreConfig) -> Program:
@@ -84,6 +89,16 @@ def measure(d: int, config: CoreConfig) -> dict:
     }  # fmt: skip
 
 
+def token(core: str, memory: str) -> dict:
+    """A token of the 1.3B geometry, steady state."""
+    config = load_core(core)
+    compiled = compile_geometry("1.3b", config)
+    found = estimate(compiled.program, config, weights=compiled.weights(), memory=memory, segments=compiled.layout.stream).to_dict()
+    keys = ("clock_mhz", "cycles_per_token", "tokens_per_second", "roofline_share", "bytes_per_token", "evidence")
+    return {"core": core, "memory": memory, **{key: found[key] for key in keys},
+            "milliseconds": round(1e3 / found["tokens_per_second"], 2)}  # fmt: skip
+
+
 def main() -> None:
     """Measure, print, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,6 +106,7 @@ def main() -> None:
     config = load_core("paper8")
     cases = [measure(int(d), config) for d in parser.parse_args().d.split(",")]
     data = {"core": config.name, "clock_mhz": config.clock_mhz, "paper_milliseconds_at_d_512": PAPER_MS, "cases": cases,
+            "paper_1_3b": PAPER_1_3B, "tokens_1_3b": [token(*board) for board in BOARDS.items()],
             "machine": machine(), "commit": commit()}  # fmt: skip
     text = json.dumps(data, indent=2) + "\n"
     print(text, end="")
