@@ -9,7 +9,8 @@ the terms of :class:`trilobit.hdl.interfaces.MemorySignature`, with cycles numbe
 - a write request is taken when no other is in flight, its beats are taken one a cycle from the next cycle on, and the response comes
   ``latency`` cycles after the last beat. Reads see a write from its last beat's cycle on.
 
-Dynamic memories (:class:`DramModel`) are YAML files, those that come with Trilobit in ``sim/memories``; ``memory_dram.h`` has their rules.
+Dynamic memories are YAML files, those that come with Trilobit in ``sim/memories``: a DRAM behind an assumed controller
+(:class:`DramModel`; ``memory_dram.h`` has the rules), or an SDRAM behind the project's own, equal to its RTL (:class:`SdramModel`).
 The timing itself is ``memory_model.h``, which the RTL simulation and the cycle model share. Refresh counters are zero at a run's start.
 """
 
@@ -27,13 +28,24 @@ import yaml
 
 from trilobit.errors import ConfigError
 
-__all__ = ["IDEAL", "MEMORY_HEADERS", "DramModel", "Memory", "MemoryModel", "MemoryParameters", "load_memory", "memories", "parse_memory"]
+__all__ = [
+    "IDEAL",
+    "MEMORY_HEADERS",
+    "DramModel",
+    "Memory",
+    "MemoryModel",
+    "MemoryParameters",
+    "SdramModel",
+    "load_memory",
+    "memories",
+    "parse_memory",
+]
 
-MEMORY_HEADERS = ("memory_model.h", "memory_dram.h", "memory_port.h")
+MEMORY_HEADERS = ("memory_model.h", "memory_dram.h", "memory_sdram.h", "memory_port.h")
 """What a compiled simulation needs to include memory_model.h."""
 
 UNLIMITED = 0
-FIXED, DRAM = range(2)  # enum MemoryKind of memory_model.h
+FIXED, DRAM, SDRAM = range(3)  # enum MemoryKind of memory_model.h
 WORD_32 = (1 << 32) - 1
 
 
@@ -47,10 +59,20 @@ class DramParameters(ctypes.Structure):
     )]  # fmt: skip
 
 
+class SdramParameters(ctypes.Structure):
+    """``struct SdramParameters`` of ``memory_sdram.h``, times in cycles of the core."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in (
+        "column_bits", "row_bits", "activate_column", "precharge", "activate_precharge", "activate_activate", "refresh",
+        "write_precharge", "read_write", "refresh_interval", "flight", "queue",
+    )]  # fmt: skip
+
+
 class MemoryParameters(ctypes.Structure):
     """``struct MemoryParameters`` of ``memory_model.h``."""
 
-    _fields_ = [("kind", ctypes.c_uint32), ("latency", ctypes.c_uint32), ("outstanding", ctypes.c_uint32), ("dram", DramParameters)]
+    _fields_ = [("kind", ctypes.c_uint32), ("latency", ctypes.c_uint32), ("outstanding", ctypes.c_uint32), ("dram", DramParameters),
+                ("sdram", SdramParameters)]  # fmt: skip
 
 
 class Memory(ABC):
@@ -230,12 +252,64 @@ class DramModel(Memory):
         return MemoryParameters(DRAM, 0, 0, dram)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SdramModel(Memory):
+    """A 16-bit SDR SDRAM at twice the core's clock behind the project's controller (``hdl/sdram.py``), equal to it in every cycle.
+
+    Attributes:
+        name: what it is called.
+        chip: an entry of ``hdl/sdram_chips.yaml``.
+        cas_latency: 2 or 3.
+        io_latency: clocks of the chip that registers and wires add, there and back.
+        write_queue_beats: what the controller gathers of a write: ``burst_beats`` of its core.
+        sources: where the figures are from.
+    """
+
+    name: str
+    chip: str
+    cas_latency: int
+    io_latency: int
+    write_queue_beats: int
+    sources: tuple[str, ...]
+    description: str = ""
+
+    def __post_init__(self):
+        from trilobit.hdl.sdram_chip import sdram_chips
+
+        if self.chip not in sdram_chips():
+            raise ConfigError(f"memory {self.name!r}: expected a chip ({', '.join(sdram_chips())}), got {self.chip!r}")
+        for name, low, high in (("io_latency", 0, 100), ("write_queue_beats", 2, 256)):
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ConfigError(f"memory {self.name!r}: expected {name} from {low} to {high}, got {value!r}")
+
+    def pin_bytes_per_cycle(self, clock_mhz: float) -> float:
+        return 4.0
+
+    def parameters(self, clock_mhz: float) -> MemoryParameters:
+        """For the compiled models.
+
+        Raises:
+            ConfigError: the chip has no such CAS latency, or is slower than twice the core's clock.
+        """
+        from trilobit.hdl.sdram_chip import load_sdram_chip
+
+        chip = load_sdram_chip(self.chip)
+        slots = chip.slots(clock_mhz, self.cas_latency)
+        sdram = SdramParameters(
+            column_bits=chip.column_bits - 1, row_bits=chip.row_bits, activate_column=slots.activate_column, precharge=slots.precharge,
+            activate_precharge=slots.activate_precharge, activate_activate=slots.activate_activate, refresh=slots.refresh,
+            write_precharge=slots.write_precharge, read_write=slots.read_write, refresh_interval=slots.refresh_interval,
+            flight=(self.cas_latency + self.io_latency + 1) // 2, queue=self.write_queue_beats,
+        )  # fmt: skip
+        return MemoryParameters(SDRAM, 0, 0, DramParameters(), sdram)
+
+
 def memories() -> list[str]:
     """The names of the memories that come with Trilobit as files."""
     return sorted(p.name[:-5] for p in resources.files("trilobit.sim").joinpath("memories").iterdir() if p.name.endswith(".yaml"))
 
 
-def load_memory(name: str, text: str) -> DramModel:
+def load_memory(name: str, text: str) -> "DramModel | SdramModel":
     """A memory from the text of a YAML file.
 
     Raises:
@@ -247,8 +321,11 @@ def load_memory(name: str, text: str) -> DramModel:
         raise ConfigError(f"memory {name!r}: not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"memory {name!r}: expected a mapping of parameters, got {type(data).__name__}")
-    if (kind := data.pop("kind", None)) != "dram":
-        raise ConfigError(f"memory {name!r}: expected kind: dram, got {kind!r}")
+    kind = data.pop("kind", None)
+    if kind == "sdram":
+        return _fill(SdramModel, name, data)
+    if kind != "dram":
+        raise ConfigError(f"memory {name!r}: expected kind: dram or sdram, got {kind!r}")
     controller = data.pop("controller", None)
     if not isinstance(controller, dict):
         raise ConfigError(f"memory {name!r}: expected controller as a mapping, got {controller!r}")
@@ -257,15 +334,22 @@ def load_memory(name: str, text: str) -> DramModel:
     for where, keys, allowed in (("", data, set(known) - inside), ("controller.", controller, inside)):
         if unknown := set(keys) - allowed:
             raise ConfigError(f"memory {name!r}: unknown parameter {where}{min(unknown, key=str)}; known are {', '.join(sorted(allowed))}")
-    values: dict[str, Any] = data | controller
+    return _fill(DramModel, name, data | controller)
+
+
+def _fill(kind: Any, name: str, values: dict[str, Any]) -> Any:
+    """A memory of a class from its keys, types checked."""
+    known = {field.name: field for field in fields(kind) if field.name != "name"}
+    if unknown := set(values) - set(known):
+        raise ConfigError(f"memory {name!r}: unknown parameter {min(unknown, key=str)}; known are {', '.join(sorted(known))}")
     for key, value in values.items():
         if not _has_type(value, known[key].type):
             raise ConfigError(f"memory {name!r}: expected {key} as {_type_name(known[key].type)}, got {value!r}")
     values["sources"] = tuple(values.get("sources", ()))
     try:
-        return DramModel(name=name, **values)
+        return kind(name=name, **values)
     except TypeError as error:
-        raise ConfigError(f"memory {name!r}: {str(error).removeprefix('DramModel.__init__() ')}") from error
+        raise ConfigError(f"memory {name!r}: {str(error).removeprefix(f'{kind.__name__}.__init__() ')}") from error
 
 
 def _has_type(value: Any, expected: Any) -> bool:

@@ -7,10 +7,12 @@
 
 #include "memory_dram.h"
 #include "memory_port.h"
+#include "memory_sdram.h"
 
 enum MemoryKind : uint32_t {
     MEMORY_FIXED = 0,  // fixed latency, limited outstanding requests
     MEMORY_DRAM = 1,   // rows, banks, refresh: memory_dram.h
+    MEMORY_SDRAM = 2,  // the project's SDRAM controller: memory_sdram.h
 };
 
 // A read request taken in cycle t brings its first beat in cycle t + latency at the earliest, behind all beats of earlier requests, and then a
@@ -77,13 +79,15 @@ struct MemoryParameters {
     uint32_t latency = 1;      // cycles from a read request to its first beat, and from the last written beat to the response
     uint32_t outstanding = 0;  // read requests whose last beat has not been driven; 0: no limit
     DramParameters dram;       // of MEMORY_DRAM; the two above are of MEMORY_FIXED
+    SdramParameters sdram;     // of MEMORY_SDRAM
 };
 
-// The model that the parameters describe, reset; null if the kind is unknown.
+// The model that the parameters describe, reset; null if there is none for the kind or for beats of this size.
 inline std::unique_ptr<MemoryModel> make_memory(const MemoryParameters& p, uint32_t beat_bytes) {
     std::unique_ptr<MemoryModel> memory;
     if (p.kind == MEMORY_FIXED) memory = std::make_unique<FixedLatencyMemory>(beat_bytes, p.latency, p.outstanding);
     if (p.kind == MEMORY_DRAM) memory = std::make_unique<DramMemory>(beat_bytes, p.dram);
+    if (p.kind == MEMORY_SDRAM && beat_bytes >= SdramMemory::WORD_BYTES) memory = std::make_unique<SdramMemory>(beat_bytes, p.sdram);
     if (memory) memory->reset();
     return memory;
 }

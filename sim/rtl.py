@@ -220,7 +220,7 @@ class RtlSimulator(Backend):
         self._attached = memory  # the library keeps a pointer
         parameters = model.parameters(self.config.clock_mhz)
         if not self._lib.sim_memory(self._handle, _pointer(memory), len(memory), write_start, ctypes.byref(parameters)):
-            raise ToolError(f"expected a kind of memory that the simulator knows, got {parameters.kind}; this is a bug")
+            raise ConfigError(f"memory {model.name!r}: expected a core of at least 4 bytes a beat, got {self.config.beat_bytes}")
 
     def _load_program(self, code: Sequence[int]) -> None:
         words = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in code), dtype=np.uint32)

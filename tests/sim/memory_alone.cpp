@@ -1,8 +1,27 @@
-// Requests to a memory model alone, for tests: each is asked for from the cycle in which the one before was taken, or done.
+// Memory models alone, for tests.
 #include <cstdint>
 
 #include "memory_model.h"
 
+// What a core asks in each of `cycles` cycles, and what the memory drives in it: bits 0 to 4 rd_ready, rdata_valid, wr_ready, wdata_ready,
+// wresp_valid, the address of a read beat above them.
+extern "C" int32_t replay_memory(const MemoryParameters* parameters, uint32_t beat_bytes, const uint64_t* asks, uint64_t cycles,
+                                 uint64_t* drives) {
+    auto memory = make_memory(*parameters, beat_bytes);
+    if (!memory) return 0;
+    for (uint64_t t = 0; t < cycles; ++t) {
+        const MemoryDrive& d = memory->drive();
+        drives[t] = d.rd_ready | d.rdata_valid << 1 | d.wr_ready << 2 | d.wdata_ready << 3 | d.wresp_valid << 4 | (d.rdata_valid ? d.rdata_addr << 5 : 0);
+        const uint64_t* a = asks + 5 * t;  // bits 0 to 2: rd, wr, wdata; read address, beats, write address, beats
+        MemoryAsk ask;
+        ask.rd_valid = a[0] & 1, ask.wr_valid = a[0] >> 1 & 1, ask.wdata_valid = a[0] >> 2 & 1;
+        ask.rd_addr = a[1], ask.rd_beats = a[2], ask.wr_addr = a[3], ask.wr_beats = a[4];
+        memory->take(ask);
+    }
+    return 1;
+}
+
+// Requests to a memory model alone, for tests: each is asked for from the cycle in which the one before was taken, or done.
 struct Request {
     uint64_t addr;
     uint32_t beats, write, alone, at;  // alone: only when all before are done; at: not before this cycle

@@ -41,7 +41,7 @@ class Driven:
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     headers = Path(memory_module.__file__).parent
     key = hash(tuple(p.read_bytes() for p in (SOURCE, *(headers / name for name in memory_module.MEMORY_HEADERS)))) & (1 << 64) - 1
     out = cache_folder() / f"memory-alone-{key:016x}.so"
@@ -60,7 +60,7 @@ def drive(memory: Memory, requests: list[Request], *, beat_bytes: int, clock_mhz
     done = np.full(entries, -1, dtype=np.int64)
     taken, addresses = np.zeros(len(requests), dtype=np.uint64), np.zeros(entries, dtype=np.uint64)
     arrays = [ctypes.c_void_p(x.ctypes.data) for x in (done, taken, addresses)]
-    cycles = _library().drive_memory(ctypes.byref(parameters), ctypes.c_uint32(beat_bytes), array, ctypes.c_uint32(len(requests)),
+    cycles = library().drive_memory(ctypes.byref(parameters), ctypes.c_uint32(beat_bytes), array, ctypes.c_uint32(len(requests)),
                                      ctypes.c_uint64(max_cycles), *arrays)  # fmt: skip
     assert cycles, "the memory answered what was not asked, or not at all"
     return Driven(done, addresses, taken.astype(np.int64), cycles)

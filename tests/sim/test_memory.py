@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from trilobit.errors import ConfigError
-from trilobit.sim.memory import IDEAL, DramModel, MemoryModel, load_memory, memories, parse_memory
+from trilobit.sim.memory import IDEAL, DramModel, MemoryModel, SdramModel, load_memory, memories, parse_memory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from memory_support import Request, drive, sequential
@@ -35,7 +35,7 @@ def test_names_are_parsed():
         assert parse_memory(model.name) == model
     assert set(PORTS) <= set(memories())
     for name in memories():
-        assert isinstance(parse_memory(name), DramModel)
+        assert isinstance(parse_memory(name), (DramModel, SdramModel))
         assert parse_memory(name) == parse_memory(str(FILES / f"{name}.yaml"))
     for wrong in ("fast", "12:3", "latency:0", "latency:5,outstanding=70000", "none.yaml", "latency:"):
         with pytest.raises(ConfigError):
@@ -45,7 +45,7 @@ def test_names_are_parsed():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"kind": "hbm"}, "kind: dram, got 'hbm'"),
+    ({"kind": "hbm"}, "kind: dram or sdram, got 'hbm'"),
     ({"t_cas": 3}, "unknown parameter t_cas; known are"),
     ({"t_rcd": None}, "expected t_rcd as a number"),
     ({"banks": 2.5}, "expected banks as a whole number"),

@@ -1,4 +1,4 @@
-"""The abstract timing of the ULX3S' SDRAM against the constants of its controller, which the RTL is tested against."""
+"""The timing of the memory `sdram` against the constants of its controller, which the RTL is tested against."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ CONFIG = load_core(BOARD.core)
 CHIP = load_sdram_chip(BOARD.chip)
 SLOTS = CHIP.slots(BOARD.clock_mhz, BOARD.cas_latency)
 LATENCY = SdramController.read_latency(CONFIG, BOARD.cas_latency, BOARD.io_latency)
-MEMORY = parse_memory("ulx3s")
+MEMORY = parse_memory("sdram")
 
 
 def run(requests):
