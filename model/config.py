@@ -30,8 +30,8 @@ class ModelConfig:
     hidden_act: str = "swish"
     rms_norm_eps: float = 1e-6
     use_short_conv: bool = False
-    bos_token_id: int = 1
-    eos_token_id: int = 2
+    bos_token_id: int | None = 1
+    eos_token_id: int | None = 2
     tie_word_embeddings: bool = False
     model_type: str = "hgrn_bit"
 
@@ -49,6 +49,9 @@ class ModelConfig:
         need(self.hidden_act in ("swish", "silu"), "hidden_act", "'swish' (also called 'silu')")
         need(self.hidden_size % self.num_heads == 0, "num_heads", f"a divisor of hidden_size {self.hidden_size}")
         need(isinstance(self.rms_norm_eps, float) and 0 < self.rms_norm_eps < 1, "rms_norm_eps", "between 0 and 1")
+        for field in ("bos_token_id", "eos_token_id"):
+            token = getattr(self, field)
+            need(token is None or (isinstance(token, int) and token >= 0), field, "one token, or null")
         given = self.intermediate_size
         need(given is None or (isinstance(given, int) and given > 0), "intermediate_size", "null or positive")
         need(isinstance(self.hidden_ratio, int | float) and self.hidden_ratio > 0, "hidden_ratio", "positive")
@@ -72,7 +75,11 @@ class ModelConfig:
         missing = sorted({"model_type", "vocab_size", "hidden_size", "num_hidden_layers"} - set(known))
         if missing:
             raise ModelError(f"model configuration: missing {', '.join(missing)}; is this a MatMul-free LM's config?")
-        return cls(**known)
+        config = cls(**known)
+        for name in ("bos_token_id", "eos_token_id"):
+            if (known.get(name) or 0) >= config.vocab_size:
+                raise ModelError(f"model configuration: {name} must be below vocab_size {config.vocab_size}, got {known[name]}")
+        return config
 
     @classmethod
     def from_json(cls, path: str | Path) -> "ModelConfig":

@@ -118,6 +118,8 @@ def test_configuration_reads_the_published_file():
         ({"hidden_size": "128"}, "hidden_size must be a positive integer, got '128'"),
         ({"expand_ratio": 2}, "expand_ratio must be 1"),
         ({"vocab_size": None}, "vocab_size must be a positive integer"),
+        ({"eos_token_id": [2, 3]}, "eos_token_id must be one token, or null"),
+        ({"bos_token_id": 256}, "bos_token_id must be below vocab_size 256, got 256"),
     ],
 )
 def test_configuration_errors(tmp_path, change, text):

@@ -1,6 +1,8 @@
 """From a published checkpoint to text, by the command line: synthesize, inspect, import, compile, run, export."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +165,23 @@ def test_a_matrix_of_zeros_stays_one(packed, tmp_path):
     call("export", tmp_path / "packed", "-o", tmp_path / "again")
     assert not load_file(tmp_path / "again" / "model.safetensors")["lm_head.weight"].any()
     assert as_json("inspect", tmp_path / "packed")["matrices"]["lm_head"]["share_of_zeros"] == [1, 1, 1]
+
+
+def test_all_of_it_works_without_torch(source, text, tmp_path):
+    script = f"""
+import sys; sys.modules["torch"] = None
+from trilobit.cli import main
+for line in '''import {source} -o {tmp_path}/packed --calibrate {text} --calibrate-tokens 64
+inspect {tmp_path}/packed
+compile {tmp_path}/packed --core tiny -o {tmp_path}/bundle --calibrate-report {text} --calibrate-tokens 8
+inspect {tmp_path}/bundle
+run {tmp_path}/bundle --prompt One -n 2
+export {tmp_path}/packed -o {tmp_path}/published'''.splitlines():
+    main(line.split(), standalone_mode=False)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "counted over 8 tokens" in done.stdout and (tmp_path / "published" / "config.json").is_file()
 
 
 @pytest.mark.parametrize(
