@@ -54,7 +54,7 @@ class Source:
 
     def key(self, spec: TensorSpec) -> str:
         """The key in the files that a tensor is read from."""
-        tied = spec.name == "lm_head.weight" and spec.name not in self.files
+        tied = self.config.tie_word_embeddings and spec.name == "lm_head.weight"  # whatever else the file may hold
         return "model.embeddings.weight" if tied else spec.name
 
     def read(self, spec: TensorSpec) -> tuple[np.ndarray, str]:

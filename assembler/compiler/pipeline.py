@@ -29,7 +29,7 @@ from trilobit.model.calibration import DEFAULT_TOKENS, calibrate_on_text, text_t
 from trilobit.model.graph import Graph
 from trilobit.model.vocabulary import check_vocabulary
 
-__all__ = ["Compiled", "check_model", "compile_graph", "compile_model", "resolve", "run_passes"]
+__all__ = ["Compiled", "check_model", "compile_graph", "compile_model", "resolve", "run_passes", "shipped_or_path"]
 
 
 @dataclass
@@ -223,6 +223,11 @@ def resolve(spec: str | Path) -> Path | None:
         if path.name == str(spec) and (shipped / "graph.json").is_file():
             return shipped
     return None
+
+
+def shipped_or_path(path: Path) -> Path:
+    """The folder of a model that ships with Trilobit, if the path is its name and is not there; else the path."""
+    return path if path.exists() else resolve(path) or path
 
 
 def _is_own(spec: str | Path) -> bool:

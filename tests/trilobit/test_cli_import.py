@@ -106,6 +106,11 @@ def test_inspect_counts_what_is_there():
     assert found["scale"] == pytest.approx([min(scales), np.mean(scales), max(scales)])
 
 
+def test_models_that_ship_go_by_their_name(tmp_path):
+    assert as_json("inspect", "tales")["matrices"] == as_json("inspect", TALES)["matrices"]
+    assert as_json("export", "tales", "-o", tmp_path / "out")["parameters"] == 7_889_408
+
+
 def test_an_imported_model_compiles_and_runs(packed, text, tmp_path):
     made = as_json("compile", packed, "--core", "tiny", "-o", tmp_path / "bundle", "--calibrate", text, "--range-tokens", 64)
     assert made["calibration_seconds"] > 0 and made["saturation_run"]["tokens"] == 256

@@ -20,10 +20,13 @@ def command(packed: Path, output: Path, shard_bytes: int, as_json: bool) -> None
     """Write a PACKED checkpoint as safetensors that the published implementation loads.
 
     The opposite of `trilobit import`: config.json, fp32 weights that quantise to the same trits and scales, the tokenizer.
+    PACKED may be the name of a model that ships.
     """
+    from trilobit.assembler.compiler.pipeline import shipped_or_path
     from trilobit.model.packed import open_packed
     from trilobit.model.publishing import publish
 
+    packed = shipped_or_path(packed)
     with progress(quiet=as_json) as bar:
         task = bar.add_task("Unpacking", total=len(open_packed(packed).specs))
         checkpoint = publish(packed, output, shard_bytes=shard_bytes, progress=lambda name: bar.advance(task))

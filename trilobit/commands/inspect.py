@@ -13,14 +13,17 @@ __all__ = ["command"]
 
 
 @click.command(name="inspect")
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("path", type=click.Path(path_type=Path))
 @json_option
 def command(path: Path, as_json: bool) -> None:
-    """Show what PATH holds: a published checkpoint, a packed one, or a bundle.
+    """Show what PATH holds: a published checkpoint, a packed one (or one that ships, by its name), or a bundle.
 
     A checkpoint: geometry, sizes, share of zeros and scales of the ternary weights, tokenizer. A bundle: core, sizes, and for each
     layer how well 16 bits hold it.
     """
+    from trilobit.assembler.compiler.pipeline import shipped_or_path
+
+    path = shipped_or_path(path)
     if (path / "manifest.json").is_file():
         found = _bundle(path)
         print_json(found) if as_json else _print_bundle(found)
