@@ -68,6 +68,8 @@ test-full: lint
 
 bench: $(VENV)/.ready
 	$(BIN)/python bench/rtl_speed.py
+	$(BIN)/python bench/levers.py
+	$(BIN)/python bench/paper.py
 
 # Tests fail if these pages are not what their sources say.
 docs: $(VENV)/.ready
