@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = ["layer_report"]
 
+_EXACT = ("const", "emb")  # known to the last element: they need no headroom
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)(?:\.|$)")
 
 
@@ -22,8 +23,8 @@ def layer_report(tensors: list[dict[str, Any]], saturated: dict[str, int] | None
         saturated: saturated elements by name, also of a product's activations and mean square; None without a run.
 
     Returns:
-        Dictionaries with ``layer``; ``vectors_16`` and ``vectors_32``, how many have so many bits; of those with 16
-        ``headroom_bits``, the smallest distance from the range to the limit, ``resolution_bits``, the smallest number of
+        Dictionaries with ``layer``; ``vectors_16`` and ``vectors_32``, how many have so many bits; of those with 16 that
+        are computed ``headroom_bits``, the smallest distance from the range to the limit, ``resolution_bits``, the smallest number of
         bits that the root mean square has above the last place, and ``narrowest``, the vector that has it;
         ``saturated``, elements in the run (null without one), and ``most``, the name with the most of them.
     """
@@ -35,10 +36,11 @@ def layer_report(tensors: list[dict[str, Any]], saturated: dict[str, int] | None
             "saturated": None if saturated is None else 0, "most": None,
         })  # fmt: skip
         layer[f"vectors_{t['bits']}"] += 1
-        if t["bits"] != 16:
+        if t["bits"] != 16 or t["operation"] in _EXACT:
             continue
         if t["headroom_bits"] is not None:
-            layer["headroom_bits"] = min(t["headroom_bits"], layer["headroom_bits"] or math.inf)
+            known = layer["headroom_bits"]
+            layer["headroom_bits"] = t["headroom_bits"] if known is None else min(known, t["headroom_bits"])
         if t.get("rms"):
             bits = round(math.log2(t["rms"]) + t["point"], 2)
             if layer["resolution_bits"] is None or bits < layer["resolution_bits"]:

@@ -2,7 +2,9 @@
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from trilobit.model.graph import Graph
 from trilobit.model.vocabulary import check_vocabulary
 
 __all__ = ["Compiled", "check_model", "compile_graph", "compile_model", "resolve", "run_passes", "shipped_or_path"]
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -153,6 +157,7 @@ def compile_graph(
     calibrate: str | Path | None = None,
     range_tokens: int = DEFAULT_TOKENS,
     tokenizer: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Compiled:
     """Compile an exported graph.
 
@@ -165,6 +170,7 @@ def compile_graph(
         registers: vector registers to use, 4 to 8.
         calibrate: a text to measure ranges on anew, its first ``range_tokens`` tokens; the graph on disk keeps its own.
         tokenizer: a tokenizer.json instead of the folder's.
+        progress: called with what is under way, steps done and steps to do.
 
     Raises:
         CompileError: an operation that can't be mapped, or a model too large for the core.
@@ -178,7 +184,8 @@ def compile_graph(
         check_vocabulary(Path(tokenizer), graph.vocab_size, padded=True)
     measured = None
     if calibrate is not None:
-        measured = calibrate_on_text(graph, tensors, calibrate, tokenizer, range_tokens)
+        told = None if progress is None else partial(progress, "Measuring ranges")
+        measured = calibrate_on_text(graph, tensors, calibrate, tokenizer, range_tokens, told)
     name = name or folder.resolve().name
     compiled = run_passes(graph, Stored(tensors), core, name, store_logits=store_logits, policy=policy, registers=registers)
     compiled.tokenizer = None if tokenizer is None else Path(tokenizer)
@@ -289,6 +296,7 @@ def compile_model(
     report_text: str | Path | None = None,
     report_tokens: int = 256,
     range_tokens: int = DEFAULT_TOKENS,
+    progress: Progress | None = None,
 ) -> Compiled:
     """Compile a model: ``trilobit.compile``.
 
@@ -302,7 +310,7 @@ def compile_model(
         tokenizer: a tokenizer.json; by default the folder's, or one that lies beside an own model's weights or file.
         report_text: a text to run through the functional simulator to count saturations for the report; its first
             ``report_tokens`` tokens.
-        name, store_logits, policy, registers: as for :func:`compile_graph`.
+        name, store_logits, policy, registers, progress: as for :func:`compile_graph`.
 
     Raises:
         CompileError, ModelError, ConfigError: as :func:`compile_graph`.
@@ -326,13 +334,14 @@ def compile_model(
             folder, text = found, calibrate
         compiled = compile_graph(
             folder, core, name=name, store_logits=store_logits, policy=policy, registers=registers, calibrate=text,
-            range_tokens=range_tokens, tokenizer=tokenizer,
+            range_tokens=range_tokens, tokenizer=tokenizer, progress=progress,
         )  # fmt: skip
         if report_text is not None:
             from trilobit.assembler.compiler.saturation import count_saturations
 
             tokens = text_tokens(report_text, report_tokens, compiled.graph.vocab_size, compiled.tokenizer)
-            count_saturations(compiled, tokens)
+            told = None if progress is None else partial(progress, "Counting saturations")
+            count_saturations(compiled, tokens, told)
         if output is not None:
             compiled.save(output)
         compiled.image  # noqa: B018 - made while an own model's files are still there

@@ -1,6 +1,7 @@
 """Counting saturations: the compiled program on the functional simulator, fed with a text token by token."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 from trilobit.assembler.bundle import teacher_forced
 from trilobit.assembler.compiler.pipeline import Compiled
@@ -9,10 +10,11 @@ from trilobit.errors import CompileError, FaultError
 __all__ = ["count_saturations"]
 
 
-def count_saturations(compiled: Compiled, tokens: Sequence[int]) -> dict[str, int]:
+def count_saturations(compiled: Compiled, tokens: Sequence[int], progress: Callable[[int, int], None] | None = None) -> dict[str, int]:
     """Run tokens through the program, each with its logits, and note the saturated elements of each vector.
 
     The counts (by name of the vector, scalar or activations; only those above zero) also go into the report.
+    ``progress`` is called with tokens done and to do.
 
     Raises:
         CompileError: no tokens, or one outside the vocabulary.
@@ -25,7 +27,8 @@ def count_saturations(compiled: Compiled, tokens: Sequence[int]) -> dict[str, in
         raise CompileError(f"expected at least one token from 0 to {vocabulary - 1} to count saturations on")
     simulator = FunctionalSimulator(compiled.core, teacher_forced(compiled.program), compiled.memory())
     simulator.push([int(token) for token in tokens])
-    result = simulator.run()
+    done = itertools.count(1)
+    result = simulator.run(None if progress is None else lambda token: progress(next(done), len(tokens)))
     simulator.close()
     if result.fault:
         raise FaultError(f"{compiled.name}: fault {result.fault} at instruction {result.fault_pc} while counting saturations")

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import click
+from rich.progress import TaskID
 
 from trilobit.assembler.compiler import Check, Compiled, check_model, compile_model
 from trilobit.assembler.compiler.points import Policy
 from trilobit.errors import CompileError
-from trilobit.output import json_option, print_json, print_table, quantity
+from trilobit.output import json_option, print_json, print_table, progress, quantity
 
 __all__ = ["command"]
 
@@ -58,10 +59,18 @@ def command(
         return
     if core is None or output is None:
         raise click.UsageError("expected --core PRESET and -o BUNDLE (or --check)")
-    compiled = compile_model(
+    with progress(quiet=as_json) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def told(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        compiled = compile_model(
         spec, core, output, weights=weights, calibrate=calibrate, tokenizer=tokenizer, name=name, store_logits=store_logits,
         policy=Policy(wide=wide), report_text=report_text or calibrate, report_tokens=calibrate_tokens,
-        range_tokens=range_tokens,
+        range_tokens=range_tokens, progress=told,
     )  # fmt: skip
     _print_result(compiled, output, as_json)
 

@@ -1,5 +1,6 @@
 """``trilobit inspect``: what a checkpoint or a bundle holds."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,12 @@ def _print_bundle(found: dict[str, Any]) -> None:
     })  # fmt: skip
     table = Table("layer", "16 bits", "32 bits", "headroom", "resolution", "narrowest", "saturated", box=None, pad_edge=False)
     for layer in found["layers"]:
-        saturated = "-" if layer["saturated"] is None else str(layer["saturated"]) + (f" ({layer['most']})" if layer["most"] else "")
+        saturated = "-" if layer["saturated"] is None else str(layer["saturated"])
+        if layer["most"]:
+            saturated += f" ({_short(layer['most'])})"
         table.add_row(
             str(layer["layer"]), str(layer["vectors_16"]), str(layer["vectors_32"]), _bits(layer["headroom_bits"]),
-            _bits(layer["resolution_bits"]), layer["narrowest"] or "-", saturated,
+            _bits(layer["resolution_bits"]), _short(layer["narrowest"]), saturated,
         )  # fmt: skip
     Console(highlight=False).print(table)
 
@@ -104,6 +107,11 @@ def _ranges(calibration: dict[str, Any] | None) -> str:
         return "unknown"
     tokens, source = calibration["tokens"], calibration["source"]
     return f"measured on {tokens} tokens of {source}" if tokens else source
+
+
+def _short(name: str | None) -> str:
+    """A vector's name without its layer, which has a column of its own."""
+    return re.sub(r"^(model_layers_\d+_|layer\d+_)", "", name or "-")
 
 
 def _bits(value: float | None) -> str:
