@@ -11,8 +11,8 @@ import click
 from trilobit.assembler.bundle import Bundle, load_bundle
 from trilobit.errors import BundleError, ConfigError
 from trilobit.output import print_json, quantity
-from trilobit.running import make_backend, raise_fault, result_json
-from trilobit.sim.backend import HostSettings, RunResult
+from trilobit.running import make_backend, raise_fault, result_json, write_timeline
+from trilobit.sim.backend import Backend, HostSettings, RunResult
 from trilobit.text import TextStream, Tokenizer
 
 __all__ = ["BundleRun", "bundle_settings", "generate", "prompt_tokens"]
@@ -53,16 +53,20 @@ def generate(
     on_token: Callable[[int], None] | None = None,
     waves: Path | None = None,
     memory_model: str | None = None,
+    machine: Backend | None = None,
+    trace: Path | None = None,
 ) -> RunResult:
-    """Run a bundle's program on a backend until it has emitted what the settings ask for.
+    """Run a bundle's program on a backend (or on ``machine``) until it has emitted what the settings ask for.
 
     Raises:
         FaultError: the machine faulted.
     """
-    with make_backend(backend, bundle.core, bundle.program, bundle.memory(), settings, waves, memory_model) as machine:
-        machine.push(prompt)
-        result = machine.run(on_token)
-        raise_fault(machine, result)
+    made = machine or make_backend(backend, bundle.core, bundle.program, bundle.memory(), settings, waves, memory_model, trace)
+    with made:
+        made.push(prompt)
+        result = made.run(on_token)
+        write_timeline(trace, made)
+        raise_fault(made, result)
     return result
 
 
@@ -78,6 +82,9 @@ class BundleRun:
     seed: int
     waves: Path | None = None
     memory_model: str | None = None
+    trace: Path | None = None
+    target: str | None = None
+    port: str | None = None
     as_json: bool = False
 
     def execute(self) -> None:
@@ -88,6 +95,7 @@ class BundleRun:
         tokenizer = Tokenizer(bundle.tokenizer) if bundle.tokenizer else None
         tokens = prompt_tokens(bundle, tokenizer, self.prompt)
         stream = TextStream(tokenizer, tokens) if tokenizer else None
+        machine = self._board(bundle, settings)
         pieces: list[str] = []
 
         def show(piece: str) -> None:
@@ -102,14 +110,15 @@ class BundleRun:
         result = generate(
             bundle, self.backend, settings, tokens,
             lambda token: show(stream.push(token) if stream else f"{token} "), self.waves, self.memory_model,
+            machine, self.trace,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if stream:
             show(stream.finish())
         if self.as_json:
             data = {
-                "bundle": str(self.folder), "model": bundle.manifest.name, "core": bundle.core.name, "backend": self.backend,
-                "memory": self.memory_model or "ideal",
+                "bundle": str(self.folder), "model": bundle.manifest.name, "core": bundle.core.name, "backend": self.target or self.backend,
+                "memory": self._memory,
                 "prompt": self.prompt, "prompt_tokens": tokens, "text": "".join(pieces) if stream else None,
                 "seed": self.seed, "temperature": self.temperature, "seconds": seconds,
             }  # fmt: skip
@@ -118,15 +127,33 @@ class BundleRun:
         click.echo()
         click.echo(self._summary(bundle, result, seconds), err=True)
 
+    def _board(self, bundle: Bundle, settings: HostSettings) -> Backend | None:
+        """The board that ``--target`` names, ready for the program."""
+        if self.target is None:
+            if self.port is not None:
+                raise ConfigError("expected --target with --port, such as --target ulx3s")
+            return None
+        if self.waves is not None or self.memory_model is not None or self.trace is not None:
+            raise ConfigError("expected no --waves, --trace or --memory with --target: a board has its own memory and shows no signals")
+        from trilobit.host.targets import open_target
+
+        return open_target(self.target, self.port, bundle.core, bundle.program, bundle.memory(), settings)
+
+    @property
+    def _memory(self) -> str:
+        return "the board's" if self.target else self.memory_model or "ideal"
+
     def _summary(self, bundle: Bundle, result: RunResult, seconds: float) -> str:
         """What was simulated and how fast; the clock's figures only where there is a clock."""
-        parts = [
-            f"{len(result.tokens)} tokens in {seconds:.1f} s",
-            f"{quantity(result.weights / seconds, 'weights/s')} simulated ({self.backend})",
-        ]
+        parts = [f"{len(result.tokens)} tokens in {seconds:.1f} s"]
+        if self.target is None:
+            parts.append(f"{quantity(result.weights / seconds, 'weights/s')} simulated ({self.backend})")
+        else:
+            parts.append(f"on {self.target}")
         if result.cycles:
             clock = bundle.core.clock_mhz * 1e6
             rate = len(result.tokens) / (result.cycles / clock)
-            memory = self.memory_model or "ideal"
-            parts.append(f"{result.cycles} cycles with the prompt: {rate:.2f} tokens/s at {bundle.core.clock_mhz:g} MHz, memory {memory}")
+            parts.append(
+                f"{result.cycles} cycles with the prompt: {rate:.2f} tokens/s at {bundle.core.clock_mhz:g} MHz, memory {self._memory}"
+            )
         return "; ".join(parts)

@@ -21,8 +21,8 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 @click.command(name="run")
 @click.argument("what", metavar="BUNDLE|PROG.s|PROG.bin", type=click.Path(path_type=Path, exists=True))
-@click.option("--backend", type=click.Choice(["functional", "rtl"]), default="functional", show_default=True,
-              help="Bit-exact simulator, or the hardware itself in simulation.")  # fmt: skip
+@click.option("--backend", type=click.Choice(["functional", "cycles", "rtl"]), default="functional", show_default=True,
+              help="Bit-exact simulator; the same with exact cycles; or the hardware itself in simulation.")  # fmt: skip
 @click.option("--prompt", metavar="TEXT", default=None, help="Text to go on from (bundle).")
 @click.option("-n", "--tokens", "count", metavar="N", type=click.IntRange(1, 2**32 - 1), default=None,
               help="Tokens to emit at most; 64 for a bundle.")  # fmt: skip
@@ -38,11 +38,15 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
               help="Write the dump as .npy files too (program).")  # fmt: skip
 @click.option("--step", is_flag=True, help="Show each instruction as it finishes (program).")
 @click.option("--waves", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write waves, FST (rtl).")
+@click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+              help="Write a timeline for ui.perfetto.dev (cycles, rtl).")  # fmt: skip
+@click.option("--target", metavar="BOARD|sim:BOARD", help="Run a bundle on a board, or on the whole board in simulation.")
+@click.option("--port", metavar="DEVICE", help="Serial port of the board, such as /dev/ttyUSB0.")
 @memory_option
 @json_option
 def command(
     what: Path, backend: str, prompt: str | None, count: int | None, temperature: float, seed: int, as_json: bool,
-    waves: Path | None, memory_model: str | None, **program_options
+    waves: Path | None, trace: Path | None, memory_model: str | None, target: str | None, port: str | None, **program_options
 ) -> None:  # fmt: skip
     """Let a compiled model write text, or run a program and show its registers."""
     from trilobit.sim.backend import HostSettings
@@ -56,9 +60,11 @@ def command(
 
         BundleRun(
             folder=what, backend=backend, prompt=prompt or "", count=count or 64, temperature=temperature, seed=seed,
-            waves=waves, memory_model=memory_model, as_json=as_json,
+            waves=waves, trace=trace, memory_model=memory_model, target=target, port=port, as_json=as_json,
         ).execute()  # fmt: skip
         return
+    if target is not None or port is not None:
+        raise ConfigError(f"expected a bundle with --{'target' if target else 'port'}, got the program {str(what)!r}")
     if prompt is not None:
         raise ConfigError("expected a bundle with --prompt; a program takes tokens by number, --push N,N,...")
     from trilobit.run_program import ProgramRun
@@ -66,5 +72,6 @@ def command(
     limit = {} if count is None else {"limit": count}
     settings = HostSettings(seed=seed, temperature=temperature, **limit)
     ProgramRun(
-        path=what, backend=backend, settings=settings, waves=waves, memory_model=memory_model, as_json=as_json, **program_options
+        path=what, backend=backend, settings=settings, waves=waves, trace=trace, memory_model=memory_model, as_json=as_json,
+        **program_options,
     ).execute()  # fmt: skip

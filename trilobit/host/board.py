@@ -71,7 +71,7 @@ class Board:
         self.transport.send_break()
         if self._first_baud:
             self.transport.set_baud(self._first_baud)
-        self.link.drop_input(0.05)
+        self.link.drop_input(self.transport.quiet)
         try:
             answer = self.link.do(Operation.IDENTIFY)
         except HostError as error:

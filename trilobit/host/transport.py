@@ -22,12 +22,14 @@ class Transport(ABC):
         description: for people.
         baud: bits a second now (0: the line has no rate). first_baud: the board's rate after reset.
         rates: rates that may be asked for, fastest first.
+        quiet: seconds without a byte after which nothing of an old reply can come any more.
     """
 
     description: str
     baud: int = 0
     first_baud: int = 0
     rates: tuple[int, ...] = ()
+    quiet: float = 0.05
 
     @abstractmethod
     def write(self, data: bytes) -> None:
