@@ -1,5 +1,7 @@
 """Core presets load; parameters that make no sense are refused with the parameter's name."""
 
+from pathlib import Path
+
 import pytest
 
 from trilobit.errors import ConfigError
@@ -69,3 +71,17 @@ def test_a_core_of_ones_own_loads_from_a_file(tmp_path):
 def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(ConfigError, match=r"expected a core preset \(.*tiny.*\) or a YAML file, got 'big'"):
         load_core("big")
+
+
+def test_the_page_of_cores_has_every_preset_as_it_is():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "cores.md").read_text()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
+    columns = rows[0][1:-1]
+    assert rows[0][0] == "preset" and "lanes" in columns and "beat_bytes" in columns
+    listed = {row[0]: row[1:] for row in rows[1:] if row[0] in presets()}
+    assert sorted(listed) == presets()
+    for name, cells in listed.items():
+        config = load_core(name)
+        assert [float(cell) for cell in cells[:-1]] == [getattr(config, column) for column in columns], name
+        assert cells[-1] == config.description
+    assert {field for row in rows if (field := row[0]) in vars(load_core("tiny"))} >= set(columns) - {"clock_mhz"}
