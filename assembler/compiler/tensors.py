@@ -56,12 +56,18 @@ class Stored:
         return self.arrays[name][start:stop]
 
     def packed(self, name: str, start: int, stop: int, out: np.ndarray) -> None:
-        """Rows of a packed matrix: whole groups where they start and stop at one, else packed anew."""
-        first, last = start // trits.ROWS_PER_BYTE, -(-stop // trits.ROWS_PER_BYTE)
-        groups = self.arrays[name][first:last]
-        if start % trits.ROWS_PER_BYTE == 0 and stop % trits.ROWS_PER_BYTE == 0:
-            out[:] = groups
+        """Rows of a packed matrix: its groups as they are where they start at one, else packed anew, some at a time."""
+        size = trits.ROWS_PER_BYTE
+        first, offset = divmod(start, size)
+        source = self.arrays[name]
+        if offset == 0:
+            out[:] = source[first : first + len(out)]
+            if left := (stop - start) % size:
+                out[-1:] = trits.pack(trits.unpack(out[-1:], size)[:left])
             return
-        offset = start - first * trits.ROWS_PER_BYTE
-        rows = trits.unpack(groups, (last - first) * trits.ROWS_PER_BYTE)
-        out[:] = trits.pack(rows[offset : offset + stop - start])
+        step = max(_CHUNK // (size * out.shape[1]), 1)
+        for n in range(0, len(out), step):
+            many = min(step, len(out) - n)
+            groups = source[first + n : first + n + many + 1]  # the last one may be that of the chunk's last rows already
+            rows = trits.unpack(groups, len(groups) * size)
+            out[n : n + many] = trits.pack(rows[offset : offset + min(many * size, stop - start - n * size)])
