@@ -19,6 +19,7 @@ from trilobit.isa.fixed import Scalar
 
 if TYPE_CHECKING:
     from trilobit.isa.program import Program
+    from trilobit.sim.trace_records import TraceRecords
 
 __all__ = ["FAULTS", "TOKEN_LIMIT", "Backend", "HostSettings", "Retire", "RunResult", "initial_memory"]
 
@@ -187,6 +188,18 @@ class Backend(ABC):
     @abstractmethod
     def register(self, index: int) -> np.ndarray:
         """A copy of a vector register: [max_length] of int64."""
+
+    def trace(self, on: bool = True) -> None:
+        """Record a timeline from now on, where time is simulated.
+
+        Raises:
+            ConfigError: this backend has no clock.
+        """
+        raise ConfigError("expected the cycles or rtl backend for a timeline; the functional one has no clock")
+
+    def trace_records(self) -> "TraceRecords":
+        """The timeline so far, for :func:`trilobit.sim.trace.write_trace`; ConfigError as :meth:`trace`."""
+        raise ConfigError("expected the cycles or rtl backend for a timeline; the functional one has no clock")
 
     @property
     @abstractmethod

@@ -84,7 +84,7 @@ class CycleModel(Backend):
         )  # fmt: skip
         if not self._model:
             raise ToolError(f"expected a kind of memory that the model knows, got {memory!r}; this is a bug")
-        self._give(self._lib.cycles_generated, generated, "generated tokens")
+        self.give(generated)
         self._reason = LIMIT
         self._seen = 0  # retire records handed out by step()
         self.record_retires = False
@@ -95,6 +95,10 @@ class CycleModel(Backend):
         self._give(self._lib.cycles_push, tokens, "prompt tokens")
         if self._reason == WAITING and len(tokens):
             self._reason = LIMIT
+
+    def give(self, generated: Sequence[int]) -> None:
+        """Further tokens that ``argmax`` commits, behind those that it was given."""
+        self._give(self._lib.cycles_generated, generated, "generated tokens")
 
     def run(self, on_token: Callable[[int], None] | None = None, *, max_instructions: int | None = None,
             max_cycles: int | None = None) -> RunResult:  # fmt: skip

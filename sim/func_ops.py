@@ -72,6 +72,7 @@ def _argmax(instruction: Instruction, pc: int, state: State) -> Bound:
         if last:
             state.token = state.best[1] & 0xFFFFFF
             state.position += 1
+            state.committed.append(state.token)
 
     return run
 

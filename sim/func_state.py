@@ -46,6 +46,7 @@ class State:
         self.token = 0
         self.best = (0, 0)
         self.position = 0
+        self.committed: list[int] = []
         self.emitted: list[int] = []
         self.on_token: Callable[[int], None] | None = None
         self.saturated: Counter[int] = Counter()

@@ -89,6 +89,11 @@ class FunctionalSimulator(Backend):
         return self._pc
 
     @property
+    def committed(self) -> list[int]:
+        """The tokens that argmax has committed."""
+        return self._state.committed
+
+    @property
     def memory(self) -> np.ndarray:
         """The memory window, live: [window_size] of uint8."""
         return self._memory

@@ -15,7 +15,7 @@ from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program, Region
 from trilobit.isa.spec import ISA, VECTOR_REGISTERS
 from trilobit.output import print_json
-from trilobit.running import instruction_at, make_backend, print_counters, raise_fault, result_json
+from trilobit.running import instruction_at, make_backend, print_counters, raise_fault, result_json, write_timeline
 from trilobit.sim.backend import Backend, HostSettings
 
 __all__ = ["ProgramRun", "load_program", "parse_dump"]
@@ -94,7 +94,8 @@ class ProgramRun:
     Attributes:
         path, core, backend: what runs, and where. settings: the host's. push: prompt tokens.
         sets, mems: ``NAME=FILE.npy``. dump: as :func:`parse_dump`. out: folder for the dump as ``.npy`` files.
-        step: show each instruction. waves: file for the RTL's waves. memory_model: timing of the RTL's memory.
+        step: show each instruction. waves: file for the RTL's waves. memory_model: timing of the memory.
+        trace: file for a timeline.
     """
 
     path: Path
@@ -109,6 +110,7 @@ class ProgramRun:
     step: bool = False
     waves: Path | None = None
     memory_model: str | None = None
+    trace: Path | None = None
     as_json: bool = False
 
     def execute(self) -> None:
@@ -121,12 +123,14 @@ class ProgramRun:
             content = region_bytes(path, region, f"--mem {name}")
             memory[region.addr : region.addr + len(content)] = content
         given = [self._vector(name, path, config) for name, path in _assignments(self.sets, "--set")]
-        with make_backend(self.backend, config, program, memory, self.settings, self.waves, self.memory_model) as backend:
+        with make_backend(self.backend, config, program, memory, self.settings, self.waves, self.memory_model,
+                          self.trace) as backend:  # fmt: skip
             for index, values in given:
                 backend.set_register(index, values)
             backend.push(self.push)
             steps = self._steps(backend) if self.step else None
             result = backend.result() if self.step else backend.run()
+            write_timeline(self.trace, backend)
             if not registers and not regions and not (result.waiting and self.backend == "rtl"):
                 registers = list(range(VECTOR_REGISTERS))  # the hardware shows them only when it has stopped
             vectors = {f"v{i}": backend.register(i) for i in registers}

@@ -14,9 +14,11 @@ from trilobit.isa.spec import ISA
 from trilobit.output import print_table
 from trilobit.sim.backend import FAULTS, Backend, HostSettings, RunResult
 
-__all__ = ["BACKENDS", "instruction_at", "make_backend", "print_counters", "raise_fault", "result_json"]
+__all__ = ["BACKENDS", "instruction_at", "make_backend", "print_counters", "raise_fault", "result_json",
+           "write_timeline"]  # fmt: skip
 
-BACKENDS = ("functional", "rtl")
+
+BACKENDS = ("functional", "cycles", "rtl")
 
 
 def make_backend(
@@ -27,27 +29,48 @@ def make_backend(
     settings: HostSettings,
     waves: Path | None = None,
     memory_model: str | None = None,
+    trace: Path | None = None,
 ) -> Backend:
     """A simulator by name; the RTL's tools are imported only if it is asked for.
 
     Args:
         memory: its content; by default the program's regions.
         memory_model: its timing, as :func:`trilobit.sim.memory.parse_memory` takes it; ideal by default.
+        waves: file for the RTL's waves.
+        trace: file that a timeline will be written to with :func:`write_timeline`, or None.
 
     Raises:
-        ConfigError: waves or memory timing of a backend that has none.
+        ConfigError: waves, a timeline or memory timing of a backend that has none.
     """
+    if waves is not None and name != "rtl":
+        raise ConfigError(f"expected --backend rtl with --waves, got {name}: it has no signals")
+    if trace is not None and not trace.absolute().parent.is_dir():
+        raise ConfigError(f"expected a folder to write {trace} in, found none")
     if name == "functional":
         if memory_model is not None:
-            raise ConfigError(f"expected --backend rtl with --memory {memory_model}, got functional: it has no clock")
-        if waves is not None:
-            raise ConfigError("expected --backend rtl with --waves, got functional: it has no signals")
+            raise ConfigError(f"expected --backend cycles or rtl with --memory {memory_model}, got functional: it has no clock")
         from trilobit.sim.functional import FunctionalSimulator
 
-        return FunctionalSimulator(config, program, memory, settings)
-    from trilobit.sim.rtl import RtlSimulator
+        machine: Backend = FunctionalSimulator(config, program, memory, settings)
+    elif name == "cycles":
+        from trilobit.sim.cycles_backend import CycleBackend
 
-    return RtlSimulator(config, program, memory, settings, waves=waves, memory_model=memory_model or "ideal")
+        machine = CycleBackend(config, program, memory, settings, memory_model=memory_model or "ideal")
+    else:
+        from trilobit.sim.rtl import RtlSimulator
+
+        machine = RtlSimulator(config, program, memory, settings, waves=waves, memory_model=memory_model or "ideal")
+    if trace is not None:
+        machine.trace()
+    return machine
+
+
+def write_timeline(path: Path | None, machine: Backend) -> None:
+    """Write the timeline of a machine that was made with ``trace``, for Perfetto; nothing if there is no path."""
+    if path is not None:
+        from trilobit.sim.trace import write_trace
+
+        write_trace(path, machine.program, machine.trace_records(), title=f"{machine.program.name} on {machine.config.name}")
 
 
 def instruction_at(program: Program, pc: int) -> str:

@@ -13,6 +13,7 @@ from cycles_programs import HAZARDS, Case, hazards, random_case, random_memory
 from functional_support import WINDOW, WRITE_START, code, machine
 from test_functional_rtl import FAULTING
 
+from trilobit.assembler.compiler import compile_model
 from trilobit.assembler.disasm import instruction_text
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
@@ -121,6 +122,26 @@ def test_faults_come_in_the_same_cycle(name):
             result = backend.run(max_cycles=50_000)
             results.append((result.fault, result.fault_pc, result.cycles, result.halted))
     assert results[0] == results[1] and results[0][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["ideal", "ddr3-667"])
+def test_whole_tokens_of_a_shipped_model_take_the_same_cycles(memory):
+    compiled = compile_model("tales", "ulx3s")
+    program, image = compiled.program, compiled.memory()
+    settings = HostSettings(limit=2)
+    with RtlSimulator(compiled.core, program, image.copy(), settings, memory_model=memory) as rtl:
+        rtl.record_retires = True
+        rtl.push([1, 5])
+        expected, theirs = rtl.run(), rtl.retires
+    segments = compiled.layout.stream
+    with CycleModel(program, compiled.core, memory, settings, segments=segments, generated=expected.tokens) as model:
+        model.record_retires = True
+        model.push([1, 5])
+        result, ours = model.run(), model.retires
+    assert ours == theirs
+    assert result.counters | {"saturated": expected.counters["saturated"]} == expected.counters
+    assert (result.tokens, result.weights) == (expected.tokens, expected.weights)
 
 
 @pytest.mark.slow
