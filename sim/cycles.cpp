@@ -285,7 +285,10 @@ uint64_t cycles_tokens(CycleModel* model, const uint32_t** tokens) {
     return model->tokens.size();
 }
 
-void cycles_trace(CycleModel* model, int32_t on) { model->tracer.on = on; }
+void cycles_trace(CycleModel* model, int32_t on) {
+    model->tracer.on = on;
+    if (!on) model->tracer.end(model->now);
+}
 
 uint64_t cycles_trace_records(CycleModel* model, const TraceRecord** records) {
     const auto& all = model->tracer.records(model->now);

@@ -6,6 +6,7 @@ next token. Cycles are exact: the model equals the RTL to the cycle (trilobit.si
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from trilobit.sim.backend import FAULTS, HostSettings
 from trilobit.sim.cycles import CycleModel
 from trilobit.sim.geometry import roofline_share
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
+from trilobit.sim.trace import write_trace
 
 __all__ = ["Estimate", "estimate", "on_chip_memories"]
 
@@ -79,6 +81,14 @@ class Estimate:
         return self.core.beat_bytes if pins is None else min(self.core.beat_bytes, pins)
 
     @property
+    def required_bytes_per_cycle(self) -> float:
+        """Bytes a clock on what the peak is a peak of: a memory's pins move reads and writes, the port has a channel for each."""
+        beats = self.counters["stream_read_beats"] + self.counters["ldst_read_beats"]
+        if self.memory.pin_bytes_per_cycle(self.clock_mhz) is not None:
+            beats += self.counters["write_beats"]
+        return beats * self.core.beat_bytes / self.counters["cycles"]
+
+    @property
     def units(self) -> dict[str, dict[str, Any]]:
         """Busy cycles a token, and waiting cycles by cause: of each unit, of the stream's fetch, of issue."""
         issue = {name.removeprefix("stall_"): count for name, count in self.counters.items() if name.startswith("stall_")}
@@ -104,8 +114,8 @@ class Estimate:
             "cycles_per_token": self.cycles_per_token, "tokens_per_second": self.tokens_per_second, "roofline_share": self.roofline,
             "bytes_per_token": self.bytes_per_token,
             "weight_bytes_per_token": self._each(self.counters["matmul_beats"] * self.core.beat_bytes),
-            "required_bytes_per_cycle": self.bytes_per_token / self.cycles_per_token, "peak_bytes_per_cycle": self.peak_bytes_per_cycle,
-            "memory_share": self.bytes_per_token / self.cycles_per_token / self.peak_bytes_per_cycle,
+            "required_bytes_per_cycle": self.required_bytes_per_cycle, "peak_bytes_per_cycle": self.peak_bytes_per_cycle,
+            "memory_share": self.required_bytes_per_cycle / self.peak_bytes_per_cycle,
             "ternary_weights_per_token": self.weights, "units": self.units,
             "on_chip_bits": sum(on_chip.values()), "on_chip_memories": on_chip,
             "evidence": "exact", "evidence_text": "cycle model, equal to the RTL to the cycle; seconds follow from the clock given",
@@ -134,7 +144,8 @@ def _power(value: int) -> int:
 
 
 def estimate(program: Program, core: CoreConfig, *, weights: int, memory: "str | Memory" = IDEAL, clock_mhz: float | None = None,
-             segments: Sequence[Segment] | None = None, image: np.ndarray | None = None) -> Estimate:  # fmt: skip
+             segments: Sequence[Segment] | None = None, image: np.ndarray | None = None,
+             trace: Path | None = None) -> Estimate:  # fmt: skip
     """Measure the steady state of a language model's program: one that waits for prompt tokens and emits tokens.
 
     Args:
@@ -145,6 +156,7 @@ def estimate(program: Program, core: CoreConfig, *, weights: int, memory: "str |
         clock_mhz: clock in MHz; dynamic memories have a clock of their own.
         segments: the stream's segments; default: those in the image.
         image: as for :class:`trilobit.sim.cycles.CycleModel`.
+        trace: file for a timeline of the first token that is measured.
 
     Raises:
         ProgramError: the program faults, or stops before it has emitted two tokens.
@@ -156,11 +168,15 @@ def estimate(program: Program, core: CoreConfig, *, weights: int, memory: "str |
         model.push([PROMPT])
         begin = _after_token(model)
         tokens = 0
+        model.trace(trace is not None)
         while tokens < MOST_TOKENS:
             end = _after_token(model)
             tokens += 1
+            model.trace(False)
             if end[0]["cycles"] - begin[0]["cycles"] >= ENOUGH:
                 break
+        if trace is not None:
+            write_trace(trace, program, model.trace_records(), title=f"{program.name} on {core.name}, memory {memory.name}")
     counters, waits = ({name: count - before[name] for name, count in after.items()} for before, after in zip(begin, end, strict=True))
     return Estimate(core=core, memory=memory, clock_mhz=core.clock_mhz, weights=weights, tokens=tokens, counters=counters, waits=waits)
 

@@ -1,5 +1,6 @@
 """``trilobit estimate``: cycles and tokens/s of a model on a core, before anything is built."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,8 +17,10 @@ DEFAULT_CORE = "axi512"
 @click.option("--memory", default="ideal", show_default=True, metavar="MEMORY",
               help="Memory timing: ideal, latency:N[,outstanding=M], one that ships (ddr4-2400, ...) or a YAML file.")  # fmt: skip
 @click.option("--clock", type=float, default=None, metavar="MHZ", help="Clock; by default the core's.")
+@click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+              help="Write a timeline of a token for ui.perfetto.dev.")  # fmt: skip
 @json_option
-def command(what: str, core_name: str | None, memory: str, clock: float | None, as_json: bool) -> None:
+def command(what: str, core_name: str | None, memory: str, clock: float | None, trace: Path | None, as_json: bool) -> None:
     """Cycles, tokens/s and share of the roofline of a geometry (370m, 1.3b, 2.7b, or H/L/I/V), of a model that ships with Trilobit
     (tales), or of a bundle; exact, from the cycle model.
     """
@@ -29,7 +32,7 @@ def command(what: str, core_name: str | None, memory: str, clock: float | None, 
         raise ConfigError(f"expected a clock above 0 MHz, got {clock!r}")
     subject = load_subject(what, core_name, DEFAULT_CORE)
     result = estimate(subject.program, subject.core, weights=subject.weights, memory=memory, clock_mhz=clock, segments=subject.segments,
-                      image=subject.image)  # fmt: skip
+                      image=subject.image, trace=trace)  # fmt: skip
     data = subject.details | result.to_dict() | {"instructions": len(subject.program.code), "board": fits(subject.core)}
     if as_json:
         print_json(data)
