@@ -10,6 +10,8 @@ from trilobit.errors import ModelError
 
 __all__ = ["ModelConfig"]
 
+_MOST_LAYERS = 10_000  # a damaged file must not keep the machine busy for hours
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -43,6 +45,7 @@ class ModelConfig:
         for field in ("vocab_size", "hidden_size", "num_hidden_layers", "num_heads"):
             value = getattr(self, field)
             need(isinstance(value, int) and not isinstance(value, bool) and value > 0, field, "a positive integer")
+        need(self.num_hidden_layers <= _MOST_LAYERS, "num_hidden_layers", f"at most {_MOST_LAYERS}")
         need(self.model_type == "hgrn_bit", "model_type", "'hgrn_bit' (the MatMul-free LM)")
         need(not self.use_short_conv, "use_short_conv", "false (the short convolution is not part of this model)")
         need(self.expand_ratio == 1, "expand_ratio", "1 (the recurrent state is as wide as the model)")

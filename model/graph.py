@@ -16,6 +16,7 @@ import numpy as np
 
 from trilobit.errors import CompileError, ModelError
 from trilobit.isa import trits
+from trilobit.model.graph_checks import check_node, tensor_shapes
 from trilobit.model.quantise import count_trits
 from trilobit.model.tensorfile import TensorReader
 from trilobit.threads import side_by_side
@@ -125,8 +126,8 @@ class Graph(msgspec.Struct, kw_only=True):
         return sorted({node.attrs[key] for node in self.nodes for key in keys if node.attrs.get(key) is not None})
 
     def validate(self) -> None:
-        """Raise ModelError unless every node is known, complete, and has its inputs before it."""
-        seen: set[str] = set()
+        """Raise ModelError unless every node is known, complete, has its inputs before it, and makes sense."""
+        seen: dict[str, int] = {}
         for node in self.nodes:
             if node.op not in OPERATIONS:
                 raise ModelError(f"graph node {node.name}: unknown operation {node.op!r}; known: {', '.join(OPERATIONS)}")
@@ -141,9 +142,14 @@ class Graph(msgspec.Struct, kw_only=True):
             unknown = [name for name in node.inputs if name not in seen]
             if unknown or node.name in seen:
                 raise ModelError(f"graph node {node.name}: defined twice, or inputs not defined before it: {unknown}")
-            seen.add(node.name)
-        if not self.outputs or not set(self.outputs) <= seen:
+            check_node(node, seen)
+            seen[node.name] = node.shape[0]
+        if not self.outputs or not set(self.outputs) <= set(seen):
             raise ModelError(f"graph outputs: expected names of nodes, got {self.outputs}")
+        if seen[self.outputs[0]] != self.vocab_size:
+            raise ModelError(f"graph outputs: expected logits of length {self.vocab_size}, got {seen[self.outputs[0]]}")
+        if Path(self.tensors).name != self.tensors:
+            raise ModelError(f"graph tensors: expected a file name without folders, got {self.tensors!r}")
 
 
 def save_graph(graph: Graph, folder: str | Path) -> None:
@@ -192,12 +198,11 @@ def load_tensors(graph: Graph, folder: str | Path) -> dict[str, np.ndarray]:
     if missing:
         raise ModelError(f"{path}: missing {', '.join(missing)}; the file and graph.json are not of one export")
     tensors = {name: reader.map(name) for name in graph.tensor_names()}
-    for node in graph.nodes:
-        if node.op == "bitlinear":
-            expected = (-(-node.attrs["rows"] // trits.ROWS_PER_BYTE), node.attrs["cols"])
-            weight = tensors[node.attrs["weight"]]
-            if weight.shape != expected or weight.dtype != np.uint8:
-                raise ModelError(f"{path}: {node.attrs['weight']}: expected uint8 {expected}, got {weight.dtype} {weight.shape}")
+    for name, expected, packed in tensor_shapes(graph.nodes, graph.vocab_size):
+        dtypes = ("U8",) if packed else ("F16", "F32", "F64")
+        entry = reader.entries[name]
+        if entry.shape != expected or entry.dtype not in dtypes:
+            raise ModelError(f"{path}: {name}: expected {' or '.join(dtypes)} {list(expected)}, got {entry.dtype} {list(entry.shape)}")
     return tensors
 
 
