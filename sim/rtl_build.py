@@ -70,6 +70,10 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     # Clocks of the core's parts are inputs of the top; the harness ticks them.
     clocks = [name for name in re.findall(r"^  input clk_(\w+);", verilog, flags=re.MULTILINE) if name not in ("settle", "host")]
     defines += ["-DGATED", f"-DUNIT_CLOCKS(X)={' '.join(f'X({name})' for name in clocks)}"] * gated_clocks + ["-DWAVES"] * waves
+    if not gated_clocks:
+        from trilobit.hdl.counters import READ_CLOCKS
+
+        defines.append(f"-DCOUNTER_CLOCKS={READ_CLOCKS + 2}")
     files = HARNESS + (WAVES if waves else ())
     harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in files}
     key = content_hash(
