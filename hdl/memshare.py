@@ -73,8 +73,9 @@ class MemoryShare(wiring.Component):
         with m.If(mem.wresp_valid):
             m.d.sync += owned.eq(0)
 
-        outstanding = Signal(16)  # beats that the core has asked for
+        # Beats that the core has asked for. What a request adds is kept a clock: its path through the core is long.
+        outstanding, added = Signal(16), Signal(9)
         asked = core.rd_valid & core.rd_ready
-        m.d.sync += outstanding.eq(outstanding + Mux(asked, core.rd_len + 1, 0) - core.rdata_valid)
-        m.d.comb += self.core_busy.eq((outstanding != 0) | (owned & ~owner))
+        m.d.sync += [added.eq(Mux(asked, core.rd_len + 1, 0)), outstanding.eq(outstanding + added - core.rdata_valid)]
+        m.d.comb += self.core_busy.eq((outstanding != 0) | (added != 0) | (owned & ~owner))
         return m

@@ -56,7 +56,9 @@ def simulated_top(board, preset: str) -> str:
     return MODELS.read_text() + bench_of(board) + lint_waived(top.decode() if isinstance(top, bytes) else top)
 
 
-@pytest.fixture(scope="module", params=sorted(BOARDS))
+@pytest.fixture(scope="module", params=[
+    name if name in ("ulx3s_85f", "icepi_zero") else pytest.param(name, marks=pytest.mark.slow) for name in sorted(BOARDS)
+])  # fmt: skip
 def written(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "out"
     result = CliRunner().invoke(main, ["verilog", "--board", request.param, "-o", str(folder), "--json"])
@@ -109,7 +111,7 @@ def test_verilator_lints_the_top_clean(written):
 
 
 # Delays of the pads and back, ns: the fastest and slowest between which one io_latency serves (docs/decisions/0004-sdram.md).
-@pytest.mark.parametrize(("pad", "back"), [(1.2, 0.6), (4.0, 2.8)])
+@pytest.mark.parametrize(("pad", "back"), [(4.0, 2.8), pytest.param(1.2, 0.6, marks=pytest.mark.slow)])
 def test_the_top_reads_and_writes_at_its_pins(pad, back, seed):
     """On Icarus, which knows delays and high impedance: PLL, reset, UART, SDRAM with its set-up, hold and access times."""
     board = find_board("ulx3s_85f")
