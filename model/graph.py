@@ -190,7 +190,7 @@ def load_tensors(graph: Graph, folder: str | Path) -> dict[str, np.ndarray]:
     """The tensors that the graph uses, by name, mapped from the file: read where they are used, and never written to.
 
     Raises:
-        ModelError: the file or one of the tensors is missing or misshaped.
+        ModelError: the file or one of the tensors is missing or misshaped, or holds NaN or infinity.
     """
     path = Path(folder) / graph.tensors
     reader = TensorReader(path)
@@ -203,6 +203,8 @@ def load_tensors(graph: Graph, folder: str | Path) -> dict[str, np.ndarray]:
         entry = reader.entries[name]
         if entry.shape != expected or entry.dtype not in dtypes:
             raise ModelError(f"{path}: {name}: expected {' or '.join(dtypes)} {list(expected)}, got {entry.dtype} {list(entry.shape)}")
+        if not packed and not math.isfinite(_peak(tensors[name])):
+            raise ModelError(f"{path}: {name}: holds NaN or infinity; the file is damaged, export or import the model again")
     return tensors
 
 
@@ -416,7 +418,7 @@ def estimate_ranges(graph: Graph, tensors: dict[str, np.ndarray]) -> None:
 
 def _peak(x: np.ndarray) -> float:
     flat, step = x.reshape(-1), 1 << 20
-    return max(float(np.abs(flat[n : n + step]).max()) for n in range(0, len(flat), step))
+    return float(np.max([np.abs(flat[n : n + step]).max() for n in range(0, len(flat), step)] or [0.0]))  # NaN stays NaN
 
 
 def _root_mean_square(x: np.ndarray) -> float:

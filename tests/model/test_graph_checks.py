@@ -7,7 +7,9 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from trilobit.assembler.compiler.pipeline import compile_graph
 from trilobit.errors import ModelError, TrilobitError
@@ -70,6 +72,15 @@ def test_tensors_of_another_shape_or_type(tmp_path):
     gain["weight"] = "lm_head.weight"
     with pytest.raises(ModelError, match=r"lm_head.weight: expected .*, got (U8|F)"):
         load_tensors(load(tmp_path, values), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.embeddings.weight", "model.norm.weight"])
+def test_tensors_that_are_not_finite(tmp_path, name):
+    tensors = load_file(TOY / "model.safetensors")
+    tensors[name].reshape(-1)[7] = np.nan
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=f"{name}: holds NaN or infinity"):
+        load_tensors(load(tmp_path, GRAPH), tmp_path)
 
 
 def test_any_value_anywhere_is_an_error_that_says_so_or_does_no_harm(tmp_path, seed):
