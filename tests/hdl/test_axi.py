@@ -1,0 +1,26 @@
+"""The core as IP with AXI ports, on AXI memories."""
+
+import pytest
+from support import run_cocotb
+
+from trilobit.errors import ConfigError
+from trilobit.hdl.axi import AxiMaster
+from trilobit.hdl.axi_core import AxiCore
+from trilobit.hdl.axi_registers import AXI_MAP, LITE_ADDRESS_BITS
+from trilobit.isa.core import load_core
+
+
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("ddr128", marks=pytest.mark.slow)])
+def test_the_core_runs_on_axi_memories(preset, seed):
+    run_cocotb(AxiCore(load_core(preset)), "trilobit_axi", "cocotb_axi", env={"PRESET": preset}, simulators=("verilator",), seed=seed)
+
+
+def test_registers_do_not_overlap_and_fit_the_address():
+    taken = [register.offset + 4 * k for register in AXI_MAP.values() for k in range(1 + (register.width > 32))]
+    assert len(taken) == len(set(taken)) and max(taken) < 1 << LITE_ADDRESS_BITS
+    assert all(offset % 4 == 0 for offset in taken)
+
+
+def test_widths_that_axi_ports_do_not_have_are_refused():
+    with pytest.raises(ConfigError, match="expected a core of 4, 8, 16, 32, 64 bytes a beat for AXI, got 'paper8' with 1"):
+        AxiMaster(load_core("paper8"))
