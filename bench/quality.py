@@ -111,7 +111,7 @@ class Job:
             if self.entry.get("keep"):
                 model = run.model.cpu()
                 folder = out / "weights" / self.name
-                if hasattr(model, "pack"):
+                if ternary:
                     save_packed(model, folder)
                 else:
                     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trilobit.errors import ConfigError, ModelError
+from trilobit.errors import ModelError
 from trilobit.model.baselines import build_model
 from trilobit.model.batches import Batches
 from trilobit.model.distributed import Processes
@@ -49,8 +49,7 @@ class Run:
 
     def __init__(self, model_config: Any, config: TrainingConfig, ids: Any, processes: Processes):
         self.config, self.processes, self.device = config, processes, processes.device
-        if config.cuda_graph and (self.device.type != "cuda" or processes.world > 1):
-            raise ConfigError("training: cuda_graph needs one process on a GPU; set cuda_graph: false")
+        self._as_graph = config.cuda_graph and self.device.type == "cuda" and processes.world == 1
         torch.manual_seed(config.seed)  # the same weights in every process
         self.model = build_model(model_config, config.dropout, config.embedding_dropout).to(self.device).train()
         self.model.set_precision(config.precision)
@@ -61,7 +60,7 @@ class Run:
             for layer in self.model.layers:
                 layer.compile(dynamic=False)
         # A graph is captured on a stream of its own; several runs of one process then share the GPU.
-        self._stream = torch.cuda.Stream(self.device) if config.cuda_graph else None
+        self._stream = torch.cuda.Stream(self.device) if self._as_graph else None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_left = _EAGER_STEPS
         self._loss: nn.Module = _Loss(self.model)
@@ -86,8 +85,8 @@ class Run:
         rest = [p for n, p in named if p.ndim != 2 or n.endswith("lower_bounds")]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         on_gpu = self.device.type == "cuda"
-        rate: Any = torch.tensor(config.learning_rate, device=self.device) if config.cuda_graph else config.learning_rate
-        return torch.optim.AdamW(groups, lr=rate, betas=(config.beta1, config.beta2), fused=on_gpu, capturable=config.cuda_graph)
+        rate: Any = torch.tensor(config.learning_rate, device=self.device) if self._as_graph else config.learning_rate
+        return torch.optim.AdamW(groups, lr=rate, betas=(config.beta1, config.beta2), fused=on_gpu, capturable=self._as_graph)
 
     # ---- a step ----------------------------------------------------------------------------------------------------
 
@@ -101,7 +100,7 @@ class Run:
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
-            if self.config.cuda_graph:
+            if self._as_graph:
                 self._replay(inputs)
             else:
                 self._work(*inputs)

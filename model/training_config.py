@@ -38,7 +38,8 @@ class TrainingConfig:
         restart: probability that a stream starts from the zero state at a step.
         precision: of the products: fp32, tf32 (the same integers, exact) or bf16 (results rounded to 8 bits).
         compile: compile each layer with torch.compile.
-        cuda_graph: replay a whole step as one CUDA graph (one GPU); for models so small that launches cost more than work.
+        cuda_graph: replay a whole step as one CUDA graph, for models so small that launches cost more than work; without
+            effect on a CPU and on several GPUs.
         held_out: share of the tokens, at the end of the text, that is not trained on.
         vocabulary: "bpe" (byte pairs, trained on the text) or "characters" (each character of the text a token).
         evaluate_every, checkpoint_every: in steps.
