@@ -10,16 +10,27 @@ from trilobit.output import json_option, print_json, print_table, write_text
 @click.command(name="verilog")
 @click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with its parameters; default the board's.")
 @click.option("--board", "board_name", metavar="NAME", help="A board's top (ulx3s_85f, icepi_zero, ...), with its pins and memory.")
+@click.option("--wrapper", type=click.Choice(["axi"]), help="The core as IP with AXI ports, and what other flows need of it.")
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="BUNDLE",
+              help="With --wrapper: its core, and its memory image and program for test benches.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @json_option
-def command(core_name: str | None, board_name: str | None, output: Path, as_json: bool) -> None:
+def command(
+    core_name: str | None, board_name: str | None, wrapper: str | None, bundle: Path | None, output: Path, as_json: bool
+) -> None:  # fmt: skip
     """Write a core as self-contained Verilog (trilobit_core.v), or a board's top with the files that its tools read.
 
     With --core alone, the core; with --board, that board's top, with its own core or the one that --core names.
     """
     from trilobit.errors import ConfigError
 
-    if board_name is not None:
+    if wrapper is not None:
+        if board_name is not None:
+            raise ConfigError("expected --wrapper or --board, got both")
+        _write_wrapper(core_name, bundle, output, as_json)
+    elif bundle is not None:
+        raise ConfigError("expected --wrapper axi with --bundle")
+    elif board_name is not None:
         _write_board(board_name, core_name, output, as_json)
     elif core_name is not None:
         _write_core(core_name, output, as_json)
@@ -50,6 +61,41 @@ def _write_core(core_name: str, output: Path, as_json: bool) -> None:
         print_json(data)
     else:
         print_table({"written": str(path), "core": config.name, "modules": str(modules), "lines": str(data["lines"])})
+
+
+def _write_wrapper(core_name: str | None, bundle_folder: Path | None, output: Path, as_json: bool) -> None:
+    from trilobit.assembler.bundle import load_bundle
+    from trilobit.errors import ConfigError, ToolError
+    from trilobit.isa.core import load_core
+
+    bundle = load_bundle(bundle_folder) if bundle_folder else None
+    if core_name is None and bundle is None:
+        raise ConfigError("expected --core or --bundle with --wrapper, got neither")
+    config = load_core(core_name) if core_name else bundle.core  # type: ignore[union-attr]
+    if bundle is not None and bundle.core.beat_bytes != config.beat_bytes:
+        raise ConfigError(f"expected a bundle for {config.beat_bytes} bytes a beat, got one for {bundle.core.beat_bytes}")
+    try:
+        from trilobit.hdl.ip import TOP, ip_files, memory_image
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("amaranth", "jinja2"):
+            raise
+        raise ToolError('expected Amaranth to write Verilog, found none; install it with pip install "trilobit[rtl]"') from error
+
+    files = ip_files(config)
+    if bundle is not None:
+        files |= {
+            "memory.hex": memory_image(bundle.memory(), config.beat_bytes),
+            "program.hex": "".join(f"{word:032x}\n" for word in bundle.program.code),
+        }
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_text(output / name, text)
+    note = "simulated on AXI memories; no vendor's tool has read it"
+    data = {"core": config.name, "top": TOP, "wrapper": "axi", "files": [output / name for name in sorted(files)], "note": note}
+    if as_json:
+        print_json(data)
+    else:
+        print_table({"written": ", ".join(sorted(files)), "to": str(output), "core": config.name, "note": note})
 
 
 def _write_board(board_name: str, core_name: str | None, output: Path, as_json: bool) -> None:
