@@ -74,7 +74,7 @@ class CycleModel(Backend):
         self._segments = {segment.addr: segment for segment in ordered}
         self._lib = load_cycles()
         machine = Machine(
-            **{name: getattr(config, name) for name, _ in Machine._fields_ if hasattr(config, name)},
+            **{field[0]: getattr(config, field[0]) for field in Machine._fields_ if hasattr(config, field[0])},
             window_size=program.window_size, write_start=program.write_start, eos=settings.eos, limit=settings.limit,
         )  # fmt: skip
         parameters = self.memory_model.parameters(config.clock_mhz)
@@ -189,6 +189,9 @@ class CycleModel(Backend):
         self.close()
 
     # ---- the library -------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> "CycleModel":
+        return self
 
     @property
     def _handle(self) -> int:

@@ -36,11 +36,11 @@ def timing() -> Timing:
     Raises:
         ValueError: a name is missing, or one that the model doesn't know is there.
     """
-    values = {}
+    values: dict[str, int] = {}
     for unit, numbers in timing_table().items():
         prefix = _NAMES.get(unit, unit)
         values |= {f"{prefix}_{name}" if prefix else name: number for name, number in numbers.items()}
-    names = [name for name, _ in Timing._fields_]
+    names = [field[0] for field in Timing._fields_]
     if set(values) != set(names):
         raise ValueError(f"timing.yaml: expected exactly {names}, got {list(values)}")
     return Timing(**values)

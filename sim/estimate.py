@@ -92,7 +92,7 @@ class Estimate:
     def units(self) -> dict[str, dict[str, Any]]:
         """Busy cycles a token, and waiting cycles by cause: of each unit, of the stream's fetch, of issue."""
         issue = {name.removeprefix("stall_"): count for name, count in self.counters.items() if name.startswith("stall_")}
-        units = {unit: {"busy": self.counters[f"busy_{unit}"], "stalls": {}} for unit in UNITS}
+        units: dict[str, dict[str, Any]] = {unit: {"busy": self.counters[f"busy_{unit}"], "stalls": {}} for unit in UNITS}
         units["tmatmul"] |= {"beats": self.counters["matmul_beats"]}
         units["tmatmul"]["stalls"] = {cause: self.counters[name] for cause, name in PRODUCT_WAITS.items()}
         units["stream"] = {"busy": self.counters["stream_read_beats"], "stalls": {}}

@@ -62,7 +62,8 @@ def load_subject(text: str, core_name: str | None, default_core: str) -> Subject
 
     core = load_core(core_name or default_core)
     if (folder := resolve(text)) is not None:
-        compiled, kind, details = compile_graph(folder, core), "model", {"model": text}
+        compiled, kind = compile_graph(folder, core), "model"
+        details: dict[str, Any] = {"model": text}
     else:
         g = parse_geometry(text)
         compiled, kind = compile_geometry(g, core), "geometry"
