@@ -5,9 +5,11 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from trilobit.bitstreams.units import cell_counts
 from trilobit.errors import ToolError
 from trilobit.hdl.verilog import to_verilog
 from trilobit.isa.core import CoreConfig
@@ -25,8 +27,9 @@ def _cells(report: dict) -> dict[str, int]:
     return {name: report["utilization"][cell]["used"] for cell, name in RESOURCES.items()}
 
 
-def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: str, target_mhz: float, seed: int) -> dict:
-    """What is kept of nextpnr's report."""
+def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: str, target_mhz: float, seed: int,
+            unit: bool, synthesised: dict[str, int]) -> dict:  # fmt: skip
+    """What is kept of nextpnr's report. A unit's isn't taken for its core's: the core is under another key."""
     versions = {"yosys": YOSYS.version, "nextpnr": NEXTPNR_ECP5.version}
     clocks = {re.sub(r"^\$glbnet\$", "", clock): f["achieved"] for clock, f in raw["fmax"].items()}
     if not clocks:
@@ -34,7 +37,7 @@ def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: s
     digest = hashlib.sha256("\0".join([verilog, *versions.values(), device, str(seed)]).encode()).hexdigest()[:16]
     report = {
         "component": name, "device": f"LFE5U-{device.upper()}-{SPEED}", "evidence": "placed and routed out of context; not run on a device",
-        "core": asdict(config), "resources": _cells(raw),
+        "unit_of_core" if unit else "core": asdict(config), "resources": _cells(raw), "synthesised": synthesised,
         "fmax_mhz": round(min(clocks.values()), 2), "target_mhz": target_mhz, "seed": seed,
         "tools": versions, "hash": digest,
     }  # fmt: skip
@@ -42,11 +45,12 @@ def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: s
 
 
 def route_out_of_context(component, name: str, config: CoreConfig, folder: Path, *, device: str = "85f", target_mhz: float = 60.0,
-                         seed: int = 1, say=lambda text: None) -> dict:  # fmt: skip
+                         seed: int = 1, unit: bool = False, say=lambda text: None) -> dict:  # fmt: skip
     """Synthesise, place and route a component without pins, and leave ``report.json`` in the folder.
 
-    ``luts`` are TRELLIS_COMB cells, in which a carry cell counts as two. The routed clock is nextpnr's own for speed grade 6; nothing
-    was run on a device.
+    ``resources`` are nextpnr's, after packing: ``luts`` are TRELLIS_COMB cells, two a carry cell and some more to bring carries
+    into and out of chains. ``synthesised`` are Yosys' cells (LUT4, CCU2C, ...). PFU multiplexers are not used: LUTs are scarcer
+    than time. The routed clock is nextpnr's own for speed grade 6; nothing was run on a device.
 
     Args:
         component: an Amaranth component, freshly made.
@@ -54,6 +58,7 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
         config: what it was built with, for the report.
         folder: where report.json goes; the tools' logs go beside it only when they fail.
         target_mhz: the clock that nextpnr aims for; missing it is an error that says by how much.
+        unit: the component is a unit of the core, not the whole.
         say: called with a line before each step.
 
     Returns:
@@ -68,12 +73,13 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
         work = Path(scratch)
         (work / "top.v").write_text(verilog)
         say(f"synthesis of {name} (Yosys)")
-        YOSYS.run(["-q", "-p", f"read_verilog top.v; synth_ecp5 -abc9 -top {name} -json top.json"], cwd=work)
+        YOSYS.run(["-q", "-p", f"read_verilog top.v; synth_ecp5 -nowidelut -top {name} -json top.json"], cwd=work)
+        synthesised = dict(sorted(Counter(k for k in cell_counts(work / "top.json", name).values() if k[0] != "$").items()))
         say(f"place and route of {name} (nextpnr)")
         arguments = [flags, "--package", package, "--speed", SPEED, "--json", "top.json", "--report", "report.json", "--seed", str(seed)]
         NEXTPNR_ECP5.run([*arguments, "--freq", str(target_mhz), "--out-of-context", "--timing-allow-fail"], cwd=work)
         raw = json.loads((work / "report.json").read_text())
-    report = _report(raw, name, verilog, config, device=device, target_mhz=target_mhz, seed=seed)
+    report = _report(raw, name, verilog, config, device=device, target_mhz=target_mhz, seed=seed, unit=unit, synthesised=synthesised)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, suffix=".tmp") as file:
         file.write(json.dumps(report, indent=2) + "\n")

@@ -3,7 +3,7 @@
 
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -52,8 +52,8 @@ class TernaryMatmul(wiring.Component):
 
     A command is taken when the product before it has read its last beat (its results drain behind, under their own
     register and scale). The header is popped when the activation buffer's scale is there; then a beat is consumed in
-    each cycle in which there is one, its activations are there, and, for the last beat of a group, the word that the
-    group's last row goes to may be written and five cycles have passed since the last beat of the group before. So
+    each cycle in which there is one, its activations are there, and, for the last beat of a group, the destination
+    may be written and five cycles have passed since the last beat of the group before. So
     the write condition is asked before results are on their way, and nothing behind the weights ever waits.
 
     Latency: :data:`FIRST_BEAT`, :data:`GAP`, :func:`drain_clocks`, :func:`product_clocks`. A product of a single
@@ -118,7 +118,6 @@ class TernaryMatmul(wiring.Component):
         """Takes commands and headers, consumes weights."""
         config = self._config
         act, write = self.act, self.write
-        lane_shift = ceil_log2(config.lanes)
 
         # The instruction.
         row_bits = (config.max_length + ROWS_PER_BYTE).bit_length()  # the core lets no longer instruction through
@@ -127,13 +126,12 @@ class TernaryMatmul(wiring.Component):
         handed = Signal(init=1)  # its scale and destination have been taken over behind
         first = Signal(init=1)  # no group has ended yet
 
-        # Where it is: the beat in its group, and the last row of the group.
+        # Where it is: the beat in its group, and the rows of this group and those to come.
         beats_less_1 = Signal.like(act.beat)
         last_beat, last_group = Signal(), Signal()
-        end_row = Signal(row_bits)
-        may_write = Signal()  # the word of row chk_row may be written
+        rows_left = Signal(row_bits)
+        may_write = Signal()  # the destination may be written
         space = Signal(range(ROWS_PER_BYTE))  # cycles until a group may end
-        chk_row = Signal(row_bits)
 
         header = self.header
         taken = self.header_valid & self.header_ready
@@ -141,8 +139,6 @@ class TernaryMatmul(wiring.Component):
         may_end = Signal()
         m.d.comb += [
             write.chk_reg.eq(vd),
-            chk_row.eq(Mux(last_group, rows - 1, end_row)),
-            write.chk_addr.eq(chk_row >> lane_shift),
             may_end.eq(may_write & (space == 0)),
             act.buf.eq(buf),
             act.en.eq(self.beat),
@@ -173,13 +169,13 @@ class TernaryMatmul(wiring.Component):
                         wide.eq(decode(self.cmd.word, "wide")),
                         bp.eq(decode(self.cmd.word, "bp")),
                         addr.eq(decode(self.cmd.word, "addr")),
-                        end_row.eq(ROWS_PER_BYTE - 1),
-                        last_group.eq(decode(self.cmd.word, "len") <= ROWS_PER_BYTE),
+                        rows_left.eq(decode(self.cmd.word, "len")),
                     ]
                     m.next = "HEADER"
             with m.State("HEADER"):
                 beats = (header.columns - 1) >> ceil_log2(config.beat_bytes)
                 m.d.sync += [act.beat.eq(0), beats_less_1.eq(beats), last_beat.eq(beats == 0), first.eq(1)]
+                m.d.sync += last_group.eq(~rows_left[3:].any() & (rows_left[:3] <= ROWS_PER_BYTE))
                 with m.If(taken):
                     with m.If((header.addr == addr) & (header.rows == rows) & (header.columns == act.length)):
                         m.d.sync += handed.eq(0)
@@ -194,8 +190,8 @@ class TernaryMatmul(wiring.Component):
                     ]
                 with m.If(ends):
                     m.d.sync += [
-                        end_row.eq(end_row + ROWS_PER_BYTE),
-                        last_group.eq(end_row + 1 + ROWS_PER_BYTE >= rows),
+                        rows_left.eq(rows_left - ROWS_PER_BYTE),
+                        last_group.eq(~rows_left[4:].any() & ((Const(0x7FF, 16) >> rows_left[:4])[0])),  # 10 at most
                         first.eq(0),
                     ]
                     with m.If(last_group):

@@ -1,8 +1,10 @@
 """Multiplication in limbs that fit the 18x18 multipliers of small FPGAs."""
 
-from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from trilobit.hdl.shift import add_carry
 
 __all__ = ["LIMB_BITS", "MULTIPLY_LATENCY", "Multiplier", "limbs"]
 
@@ -61,7 +63,7 @@ class Multiplier(wiring.Component):
         if (1, 1) in partial:
             # The outer two do not overlap, so that one addition joins the middle ones to both.
             outer = Cat(partial[0, 0], partial[1, 1]).as_signed()
-            middle = partial[0, 1] + partial[1, 0]
+            middle = add_carry(partial[0, 1], partial[1, 0], Const(0, 1))  # so that two carry chains stay two
             high = (outer >> LIMB_BITS) + middle
             total = Cat(outer[:LIMB_BITS], high)
         elif len(partial) == 2:

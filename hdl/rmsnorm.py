@@ -39,6 +39,7 @@ from trilobit.hdl.rmsnorm_scalar import (
     ScalarEngine,
 )
 from trilobit.hdl.rmsnorm_sums import LaneMaximum, LaneSum
+from trilobit.hdl.shift import highest_one
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA
 
@@ -53,6 +54,12 @@ _SETTLED = max(Z_STAGE + _REDUCE, SQUARE_W_STAGE) + 2
 
 CLOCKS = ("rmsnorm", "rmsnorm_engine")
 """Clock domains of the unit with gated clocks, in the order of ``edges``."""
+
+
+def _within_reach(shift):
+    """At most LONGEST_SHIFT, without a carry chain."""
+    beyond = (shift[4] & shift[5]) | shift[6:].any()  # 48 or more
+    return Mux(beyond, LONGEST_SHIFT, shift[:6])
 
 
 def _levels(config: CoreConfig) -> int:
@@ -103,7 +110,7 @@ class RMSNorm(wiring.Component):
     Members
     -------
     cmd, retire: see trilobit.hdl.interfaces.
-    a, b: read ports (b only for an rms of two registers);  gain: gain segments;  write: results of norm;  act: results of normq
+    a, b: read ports (norm and normq read one register through both);  gain: gain segments;  write: results of norm;  act: results of normq
     active: Out(1), an instruction is in the unit;  fault: Out(1)
     edges: Out(len(CLOCKS)), whether an edge of each of CLOCKS could change anything in this cycle
     saturated: Out(range(lanes + 1)), elements that saturated, word by word
@@ -147,13 +154,11 @@ class RMSNorm(wiring.Component):
         last_word = Signal(range(depth))
         in_last_word = Signal(lanes)  # lanes of the last word that are below the length
         fresh = Signal()  # the first cycle of an instruction
-        two = Signal()  # an rms of two registers
         taken = self.cmd.valid & self.cmd.ready
         next_length = decode(self.cmd.word, "len")
         m.d.sync += fresh.eq(taken)
         with m.If(taken):
             m.d.sync += [word.eq(self.cmd.word), pc.eq(self.cmd.pc), last_word.eq((next_length - 1) >> levels)]
-            m.d.sync += two.eq((self.cmd.word[:8] == _RMS) & (decode(self.cmd.word, "va") != decode(self.cmd.word, "vb")))
             tail = next_length[:levels]
             m.d.sync += in_last_word.eq(Cat((tail == 0) | (tail > i) for i in range(lanes)))
 
@@ -174,7 +179,7 @@ class RMSNorm(wiring.Component):
         for chain in (token, out, last, out_last):
             m.d.sync += Cat(chain[1:]).eq(Cat(chain[:-1]))
 
-        sources_ok = self.a.ok & (~two | self.b.ok)
+        sources_ok = self.a.ok & self.b.ok
         gain_ok = ~field["gain"] | self.gain.valid
         with m.FSM() as fsm:
             with m.State("IDLE"):
@@ -255,25 +260,22 @@ class RMSNorm(wiring.Component):
 
         # ---- shifts ----
         amount_a, amount_b, amount_c = Signal(6), Signal(6), Signal(6)
-        bit_length = Signal(range(MAGNITUDE_BITS + 1))
         wanted_shift = Signal(10)  # of the norm's result
         short = Signal()
-        for k in range(MAGNITUDE_BITS):
-            with m.If(maximum.largest[k]):
-                m.d.comb += bit_length.eq(k + 1)
+        _, highest = highest_one(maximum.largest)  # if there is none every result is zero, whatever the shift
         m.d.sync += wanted_shift.eq(field["sho"] - engine.exponent - engine.shift)  # needed two cycles after the exponent
         with m.If(fresh):
             m.d.sync += [
                 amount_a.eq(field["sha"] + A_LEFT), amount_b.eq(Mux(rms, field["shb"], field["sha"]) + B_LEFT),
-                amount_c.eq(Mux(field["gain"], Mux(field["sho"] > LONGEST_SHIFT, LONGEST_SHIFT, field["sho"]), 0)),
+                amount_c.eq(Mux(field["gain"], _within_reach(field["sho"]), 0)),
                 short.eq(0),
             ]  # fmt: skip
         with m.Elif(second):
             # The largest is there in the first of these cycles, and stays.
             m.d.sync += [
-                amount_b.eq(bit_length - 1),
+                amount_b.eq(highest),
                 short.eq(norm & wanted_shift[-1]),
-                amount_c.eq(Mux(wanted_shift[-1], 0, Mux(wanted_shift[:-1] > LONGEST_SHIFT, LONGEST_SHIFT, wanted_shift))),
+                amount_c.eq(Mux(wanted_shift[-1], 0, _within_reach(wanted_shift[:-1]))),
             ]
             with m.If(normq):
                 m.d.sync += amount_c.eq(_QUANTISE_SHIFT)
@@ -281,7 +283,8 @@ class RMSNorm(wiring.Component):
         # ---- reading and writing ----
         m.d.comb += [
             self.a.reg.eq(field["va"]), self.a.addr.eq(read_addr), self.a.en.eq(read),
-            self.b.reg.eq(field["vb"]), self.b.addr.eq(read_addr), self.b.en.eq(read & two),
+            # Both ports read, norm and normq the same register: that is one read.
+            self.b.reg.eq(Mux(rms, field["vb"], field["va"])), self.b.addr.eq(read_addr), self.b.en.eq(read),
             self.write.chk_reg.eq(field["vd"]), self.write.chk_addr.eq(feed_addr),
             self.write.reg.eq(field["vd"]), self.write.addr.eq(write_addr), self.write.en.eq(out[WRITE_STAGE] & norm),
             self.write.mask.eq(in_last_word | (~out_last[WRITE_STAGE]).replicate(lanes)),
@@ -293,7 +296,7 @@ class RMSNorm(wiring.Component):
             element = slice(i * ELEMENT_BITS, (i + 1) * ELEMENT_BITS)
             m.d.comb += [
                 lane[i].a.eq(self.a.data[element]),
-                lane[i].b.eq(Mux(two, self.b.data[element], self.a.data[element])),
+                lane[i].b.eq(self.b.data[element]),
                 lane[i].keep.eq(~last[1] | in_last_word[i]),
                 lane[i].gain.eq(Mux(field["gain"], self.gain.data[i * GAIN_BITS : (i + 1) * GAIN_BITS], 1)),
                 lane[i].amount_a.eq(amount_a), lane[i].amount_b.eq(amount_b), lane[i].amount_c.eq(amount_c),
@@ -312,12 +315,18 @@ class RMSNorm(wiring.Component):
         m.d.sync += w_marked.eq(token[9] & rms)
         x_last = Signal()
         m.d.sync += x_last.eq(last[SQUARE_X_STAGE - 1] & ~normq)
-        addend = field["k_m"] << field["k_e"]
+        # The addend of up to 47 bits is shifted in its place, 4 bits a cycle and less than 4 at once, before the first square comes.
+        addend = field["k_m"] << field["k_e"][:2]
+        to_shift = Signal(3)
+        with m.If(fresh & ~normq):
+            m.d.sync += to_shift.eq(field["k_e"][2:])
+        with m.Elif(to_shift != 0):
+            m.d.sync += to_shift.eq(to_shift - 1)
         m.d.comb += [
             sum_x.valid.eq(delay(token[SQUARE_X_STAGE] & ~normq, levels, "x_valid")),
             sum_w.valid.eq(delay(w_marked, levels + SQUARE_W_STAGE - 10, "w_valid")),
             maximum.valid.eq(delay(token[Z_STAGE] & ~rms, levels, "z_valid")),
-            sum_x.load.eq(fresh & ~normq), sum_w.load.eq(fresh & ~normq), sum_w.preset.eq(addend),
+            sum_x.load.eq(fresh & ~normq), sum_w.load.eq(fresh & ~normq), sum_w.preset.eq(addend), sum_w.shift.eq(to_shift != 0),
             maximum.clear.eq(fresh),
         ]  # fmt: skip
         owner_pc = Signal(16)

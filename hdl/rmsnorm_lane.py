@@ -87,10 +87,14 @@ class Lane(wiring.Component):
         z_magnitude = z_read.data[:MAGNITUDE_BITS]
         m.d.sync += [
             operand_a.eq(self.a),
-            operand_b.eq(Mux(self.inject, self.largest, Mux(self.second, z_magnitude, self.b.as_signed()))),
+            operand_b.eq(
+                (self.largest & self.inject.replicate(MAGNITUDE_BITS))
+                | (z_magnitude & (self.second & ~self.inject).replicate(MAGNITUDE_BITS))
+                | (self.b.as_signed() & (self.keep & ~self.second).replicate(MAGNITUDE_BITS + 1).as_signed())
+            ),
         ]
-        with m.If(~self.keep & ~self.second):  # a synchronous reset costs no logic
-            m.d.sync += [operand_a.eq(0), operand_b.eq(0)]
+        with m.If(~self.keep):  # a synchronous reset costs no logic
+            m.d.sync += operand_a.eq(0)
 
         # 2 to 4: x and y, or the reduced |z|
         m.d.comb += [

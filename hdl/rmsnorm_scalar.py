@@ -78,10 +78,13 @@ class ScalarEngine(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.root = root = SerialRoot(SQUARE_MANTISSA)
-        m.submodules.divide = divide = SerialDivide(REDUCED_BITS, QUOTIENT_BITS)
-        m.submodules.registers = registers = Memory(shape=unsigned(6 + SQUARE_MANTISSA), depth=SCALAR_REGISTERS, init=[])
-        write, read = registers.write_port(), registers.read_port(domain="comb")
+        m.submodules.root = root = SerialRoot(SQUARE_MANTISSA, held=False)
+        m.submodules.divide = divide = SerialDivide(REDUCED_BITS, QUOTIENT_BITS, held=False)
+        # Block RAM: ``sq`` stands in the cycle before the root begins, and nothing is written then.
+        m.submodules.registers = registers = Memory(
+            shape=unsigned(6 + SQUARE_MANTISSA), depth=SCALAR_REGISTERS, init=[], attrs={"ram_style": "block", "no_rw_check": 1}
+        )
+        write, read = registers.write_port(), registers.read_port()
         known = Signal(SCALAR_REGISTERS)  # a register that nothing has been written to since reset is zero
         stored_half = read.data[SQUARE_MANTISSA:].as_signed()
         stored_mantissa = read.data[:SQUARE_MANTISSA] & known.bit_select(self.sq, 1).replicate(SQUARE_MANTISSA)
@@ -112,6 +115,7 @@ class ScalarEngine(wiring.Component):
 
         m.d.comb += [
             read.addr.eq(self.sq),
+            read.en.eq(1),
             write.addr.eq(self.sc),
             write.data.eq(Cat(total[-SQUARE_MANTISSA:], half)),
             root.radicand.eq(Mux(quantising, stored_mantissa, total[-SQUARE_MANTISSA:])),

@@ -4,6 +4,8 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from trilobit.hdl.shift import greater
+
 __all__ = ["LaneMaximum", "LaneSum"]
 
 
@@ -24,18 +26,19 @@ def _tree(m: Module, values: list, combine, grow: int, name: str):
 class LaneSum(wiring.Component):
     """``total`` grows by the sum over the lanes ``levels + 1`` cycles after the lanes' values.
 
-    ``valid`` comes with the tree's result, ``levels`` cycles after the lanes' values. ``load`` sets the total to ``preset``.
+    ``valid`` comes with the tree's result, ``levels`` cycles after the lanes' values. ``load`` sets the total to ``preset``,
+    ``shift`` (not while valid) moves it by 4 bits to the left.
 
     Members
     -------
-    i<k>: In(width) for each lane;  valid, load: In(1);  preset, total: total_width bits
+    i<k>: In(width) for each lane;  valid, load, shift: In(1);  preset, total: total_width bits
     """
 
     def __init__(self, lanes: int, width: int, total_width: int):
         self.lanes = lanes
         self.levels = (lanes - 1).bit_length()
         super().__init__({f"i{k}": In(width) for k in range(lanes)} | {
-            "valid": In(1), "load": In(1), "preset": In(total_width), "total": Out(total_width),
+            "valid": In(1), "load": In(1), "shift": In(1), "preset": In(total_width), "total": Out(total_width),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -43,8 +46,8 @@ class LaneSum(wiring.Component):
         words = _tree(m, [getattr(self, f"i{k}") for k in range(self.lanes)], lambda a, b: a + b, 1, "sum")
         with m.If(self.load):
             m.d.sync += self.total.eq(self.preset)
-        with m.Elif(self.valid):
-            m.d.sync += self.total.eq(self.total + words)
+        with m.Elif(self.valid | self.shift):
+            m.d.sync += self.total.eq(Mux(self.shift, self.total << 4, self.total + words))
         return m
 
 
@@ -65,9 +68,9 @@ class LaneMaximum(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        word = _tree(m, [getattr(self, f"i{k}") for k in range(self.lanes)], lambda a, b: Mux(a > b, a, b), 0, "max")
+        word = _tree(m, [getattr(self, f"i{k}") for k in range(self.lanes)], lambda a, b: Mux(greater(a, b), a, b), 0, "max")
         with m.If(self.clear):
             m.d.sync += self.largest.eq(0)
-        with m.Elif(self.valid & (word > self.largest)):
+        with m.Elif(self.valid & greater(word, self.largest)):
             m.d.sync += self.largest.eq(word)
         return m

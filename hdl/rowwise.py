@@ -2,7 +2,7 @@
 
 import re
 
-from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -42,15 +42,15 @@ _FLAGS: dict[str, set[str]] = {
     "sub": {"subtract4", "count_b4"},
     "mul": {"b_factor4", "count_factor4"},
     "div": {"divide4", "whole4", "abs4", "divide7", "divide9", "table13", "count_b4"},
-    "exp": {"k_p2", "exp7", "exp12", "table13", "count_x4"},
-    "sig": {"k_p2", "nabs4", "sigmoid7", "sigmoid12", "table13", "count_x4"},
+    "exp": {"k_p1", "exp7", "exp12", "table13", "count_x4"},
+    "sig": {"k_p1", "nabs4", "sigmoid7", "sigmoid12", "table13", "count_x4"},
     "silu": {"b_p2", "nabs4", "sigmoid7", "sigmoid12", "table13"},
-    "onem": {"k_p2", "subtract4", "count_b4"},
+    "onem": {"k_p1", "subtract4", "count_b4"},
     "lerp": {"add4", "negate4", "c_factor4", "addend18", "count_b4", "count_c4"},
     "max": {"subtract4", "whole4", "max5", "count_b4"},
-    "mov": {"k_p2", "add4", "count_b4"},  # its immediate bits are zero
-    "addi": {"k_p2", "add4", "count_b4"},
-    "muli": {"k_p2", "b_factor4", "count_factor4"},
+    "mov": {"k_p1", "add4", "count_b4"},  # its immediate bits are zero
+    "addi": {"k_p1", "add4", "count_b4"},
+    "muli": {"k_p1", "b_factor4", "count_factor4"},
     "argmax": {"c_factor4"},
 }
 _FLAG_NAMES = sorted(set().union(*_FLAGS.values()))
@@ -67,7 +67,7 @@ class RowWise(wiring.Component):
     (:data:`RETIRE_LATENCY`). The next instruction is accepted in the cycle in which the last word enters, so that its first word can
     enter in the next. An instruction of n words that never waits retires ``n + RETIRE_LATENCY`` cycles after ``cmd`` was taken.
 
-    A register that is named twice as a source is read once, through the lowest port that names it.
+    A register that is named twice as a source is asked for by each of its ports in the same cycle, which is one read.
 
     ``argmax`` goes through the same pipeline an element a clock, so that a word of va takes ``lanes`` cycles; noise or not,
     n elements that never wait retire ``n + RETIRE_LATENCY`` cycles after ``cmd`` was taken. ``token_valid`` comes with the
@@ -163,14 +163,9 @@ class RowWise(wiring.Component):
 
         word, element = Signal(len(self.a.addr)), Signal(lane_bits)
         more = Signal()  # argmax has entered element 0 of its word: the others follow without asking
-        b_is_a, c_is_a, c_is_b, word_done = Signal(), Signal(), Signal(), Signal()
-        may_read = (
-            (self.a.ok | ~uses_a) & (self.b.ok | ~uses_b | b_is_a) & (self.c.ok | ~uses_c | c_is_a | c_is_b)
-        )  # fmt: skip
+        word_done = Signal()
+        may_read = (self.a.ok | ~uses_a) & (self.b.ok | ~uses_b) & (self.c.ok | ~uses_c)
         m.d.comb += [
-            b_is_a.eq(uses_a & (va == vb)),
-            c_is_a.eq(uses_a & (va == vc)),
-            c_is_b.eq(uses_b & (vb == vc)),
             more.eq(element != 0),
             enter.eq(occupied & (more | (may_read & (self.write.ok | argmax)))),
             last.eq((word == last_word) & (~argmax | (element == tail))),
@@ -178,8 +173,8 @@ class RowWise(wiring.Component):
             self.cmd.ready.eq(~occupied | (enter & last)),
             accept.eq(self.cmd.valid & self.cmd.ready),
             self.a.en.eq(enter & ~more & uses_a),
-            self.b.en.eq(enter & uses_b & ~b_is_a),
-            self.c.en.eq(enter & uses_c & ~c_is_a & ~c_is_b),
+            self.b.en.eq(enter & uses_b),
+            self.c.en.eq(enter & uses_c),
             self.write.chk_reg.eq(vd),
             self.write.chk_addr.eq(word),
         ]
@@ -215,14 +210,13 @@ class RowWise(wiring.Component):
         # Cycle 1: the operands. The further elements of argmax come from the lane above, into lane 0, where they are
         # multiplied by the temperature or by one.
         neighbour1 = chain("more", more).at(1)
-        b_is_a1, c_is_a1, c_is_b1 = chain("b_is_a", b_is_a).at(1), chain("c_is_a", c_is_a).at(1), chain("c_is_b", c_is_b).at(1)
         for i, lane in enumerate(units):
             a, b, c = (port.data.word_select(i, ELEMENT_BITS).as_signed() for port in (self.a, self.b, self.c))
             above = units[i + 1].a_held if i + 1 < lanes else a
             m.d.comb += [
                 lane.a.eq(Mux(neighbour1, above, a)),
-                lane.b.eq(Mux(b_is_a1, a, b)),
-                lane.c.eq(Mux(c_is_a1, a, Mux(c_is_b1, b, c))),
+                lane.b.eq(b),
+                lane.c.eq(c),
                 lane.tick.eq(tick),
             ]
         with m.If(argmaxes.at(1)):
@@ -234,22 +228,17 @@ class RowWise(wiring.Component):
         scale_shift = Mux(scale < 0, 0, Mux(scale > SHIFT_LIMIT, SHIFT_LIMIT, scale))
         m.d[front] += shift1.eq(Mux(argmax, Mux(noisy, scale_shift, 0), sho))
 
-        # Cycle 2: the masks of the shift of b. Rotated by r, its low 32 - r bits (kept) are where they belong.
-        shb2, kept = chain("shb", shb).at(2), Signal(32)
-        to_left = shb2[-1]
-        keep3, fill3, check3 = (Signal(32, name=name, reset_less=True) for name in ("keep3", "fill3", "check3"))
-        round3, constant1 = Signal(reset_less=True), Signal(signed(32), reset_less=True)
-        m.d.comb += kept.eq(Const(0xFFFFFFFF, 32) >> shb2[:5])
+        # Cycle 1: the shift of b, to the left: a power of two up to 2^15, then by -32 to 16.
+        constant1 = Signal(signed(32), reset_less=True)
         m.d[stage(1)] += constant1.eq(constant << constant_shift)
-        m.d[stage(3)] += round3.eq(~to_left & shb2[:5].any())
-        with m.If(to_left):  # what went out at the top is below now; it and the new sign must equal the old sign
-            m.d[stage(3)] += [keep3.eq(~kept), fill3.eq(0), check3.eq(kept | (1 << 31))]
-        with m.Else():
-            m.d[stage(3)] += [keep3.eq(kept), fill3.eq(~kept), check3.eq(0)]
+        shb1 = chain("shb", shb).at(1)
+        left1, power2 = Signal(signed(6)), Signal(16, reset_less=True)
+        m.d.comb += left1.eq(-shb1)
+        m.d[stage(2)] += power2.eq(1 << left1[:4])
+        coarse3 = chain("coarse", Cat(~left1[4], left1[5]), 1).at(3)
 
         control = {
-            "k2": chain("constant", constant1, 1).at(2), "rotate2": shb2[:5],
-            "keep3": keep3, "fill3": fill3, "check3": check3, "round3": round3,
+            "k2": chain("constant", constant1, 1).at(2), "power2": power2, "coarse3": coarse3,
             "mirror4": chain("mirror", neg).at(4), "shift7": chain("shift", shift1, 1).at(7), "wide19": chain("wide", wide).at(19),
             "noise18": noisies.at(18),
         }  # fmt: skip
@@ -261,8 +250,8 @@ class RowWise(wiring.Component):
         # ---- results (cycles 19 to 21) --------------------------------------------------------------------------------------
         # What the results of an instruction need waits in a queue; words and elements are counted again.
         waiting = data.StructLayout({"vd": 3, "pc": 16, "tail": lane_bits, "first": 1, "commit": 1})
-        m.submodules.queue = queue = Memory(shape=waiting, depth=_IN_FLIGHT, init=[], attrs={"ram_style": "distributed"})
-        put, get = queue.write_port(domain=front), queue.read_port(domain="comb")
+        m.submodules.queue = queue = Memory(shape=waiting, depth=_IN_FLIGHT, init=[], attrs={"ram_style": "block", "no_rw_check": 1})
+        put, get = queue.write_port(domain=front), queue.read_port(domain=stage(19))
         put_at, get_at = Signal(range(_IN_FLIGHT)), Signal(range(_IN_FLIGHT))
         m.d.comb += [
             put.en.eq(accept), put.addr.eq(put_at), get.addr.eq(get_at),
@@ -270,7 +259,7 @@ class RowWise(wiring.Component):
             put.data.first.eq(field("first")), put.data.commit.eq(field("last")),
         ]  # fmt: skip
         m.d[front] += put_at.eq(put_at + accept)
-        m.d[stage(20)] += get_at.eq(get_at + (flight[19 - 1] & lasts.at(19)))
+        m.d[stage(19)] += get_at.eq(get_at + (flight[18 - 1] & lasts.at(18)))
         entry20, written = Signal(waiting, reset_less=True), Signal(len(word))
         m.d[stage(20)] += entry20.eq(get.data)
         last20, argmax20 = lasts.at(20), argmaxes.at(20)

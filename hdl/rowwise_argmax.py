@@ -4,6 +4,8 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from trilobit.hdl.shift import greater
+
 __all__ = ["TOKEN_BITS", "ArgmaxSearch"]
 
 TOKEN_BITS = 24
@@ -38,6 +40,6 @@ class ArgmaxSearch(wiring.Component):
         largest = Signal(signed(32))
         with m.If(self.valid):
             m.d.sync += begins.eq(self.last)
-            with m.If((begins & self.restart) | (self.score > largest)):  # the lowest index keeps a tie
+            with m.If((begins & self.restart) | greater(self.score, largest)):  # the lowest index keeps a tie
                 m.d.sync += [largest.eq(self.score), self.best.eq(self.index)]
         return m

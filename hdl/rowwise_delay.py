@@ -47,7 +47,9 @@ class Chain:
 
 
 def delay_in_memory(m: Module, name: str, tick, value, cycle: int, to: int, stage: Stage = one_domain) -> Value:
-    """In cycle ``to``, ``value`` as it was in ``cycle``, 2 to 32 clocks ago, in a circular buffer of 16 or 32 words and an output register.
+    """In cycle ``to``, ``value`` as it was in ``cycle``, 3 to 32 clocks ago, in a circular buffer of 32 words in block RAM and a register.
+
+    Block RAM, since it would lie idle; the register, since its output is late.
 
     Args:
         m: where the memory goes, as submodule ``name``.
@@ -56,16 +58,17 @@ def delay_in_memory(m: Module, name: str, tick, value, cycle: int, to: int, stag
         stage: as for :class:`Chain`.
     """
     cycles = to - cycle
-    if not 2 <= cycles <= 32:
-        raise ValueError(f"{name}: expected a delay of 2 to 32 clocks, got {cycles}")
+    if not 3 <= cycles <= 32:
+        raise ValueError(f"{name}: expected a delay of 3 to 32 clocks, got {cycles}")
     value = Value.cast(value)
-    depth = 16 if cycles <= 16 else 32
-    memory: Memory = Memory(shape=len(value), depth=depth, init=[], attrs={"ram_style": "distributed"})
+    # What a word holds while it is read and written at once doesn't matter: that never happens.
+    memory: Memory = Memory(shape=len(value), depth=32, init=[], attrs={"ram_style": "block", "no_rw_check": 1})
     m.submodules[name] = memory
-    write, read = memory.write_port(domain=stage(cycle + 1)), memory.read_port(domain=stage(to))
-    bits = (depth - 1).bit_length()
+    write, read = memory.write_port(domain=stage(cycle + 1)), memory.read_port(domain=stage(to - 1))
+    held = Signal(value.shape(), name=f"{name}_held", reset_less=True)
     m.d.comb += [
-        write.en.eq(1), write.addr.eq(tick[:bits]), write.data.eq(value),
-        read.en.eq(1), read.addr.eq((tick - (cycles - 1))[:bits]),
+        write.en.eq(1), write.addr.eq(tick), write.data.eq(value),
+        read.en.eq(1), read.addr.eq(tick - (cycles - 2)),
     ]  # fmt: skip
-    return read.data.as_signed() if value.shape().signed else read.data
+    m.d[stage(to)] += held.eq(read.data)
+    return held

@@ -6,8 +6,8 @@ The path of an element, by cycle (cycle 0 reads the registers, so operands arriv
 cycle    what
 =======  =====================================================================================================
 1        operands are captured
-2        b is rotated by its shift; p = a, b or the constant; c saturates to 25 bits
-3        mask and rounding of the rotated b, saturation to 32 bits: b'
+2        b is shifted by 0 to 15 bits, in two multipliers; p = a, b or the constant; c saturates to 25 bits
+3        the rest of the shift by b in steps of 16, rounding, saturation to 32 bits: b'
 4        D = p +- b' (or +-p); X = sat24(b'); V = +-X or |b'|; the early factor: 1, sat25(b') or c
 5        maximum; X * log2(e) in limbs; leading zeros of |b'|
 6        the sum of the limbs: a power of two; the divisor's fraction
@@ -30,7 +30,7 @@ from amaranth.lib.wiring import In, Out
 
 from trilobit.hdl.multiply import Multiplier, limbs
 from trilobit.hdl.rowwise_delay import Chain, Stage, delay_in_memory, one_domain
-from trilobit.hdl.shift import RoundSaturate, add_carry, fits, limit, normalise_left
+from trilobit.hdl.shift import RoundSaturate, add_carry, fits, normalise_left
 from trilobit.hdl.table import TableFunction
 from trilobit.isa.noise import NOISE_BITS
 from trilobit.isa.semantics import LOG2E
@@ -46,17 +46,16 @@ LOG2E_LOW = LOG2E_HIGH - LOG2E
 class LaneControl(data.StructLayout):
     """What all lanes are told; the number in a name is the cycle in which it counts.
 
-    ``b_p2``/``k_p2``: p is b / the constant ``k2`` (else a). ``rotate2``: the shift of b, modulo 32. ``keep3``, ``fill3``,
-    ``check3``, ``round3``: the bits of the rotated b that count, those that repeat its sign, those that must equal it,
-    and whether to round. ``add4``, ``subtract4``: b' into D; ``negate4``: p is negated; ``divide4``: negated if b' is negative.
-    ``whole4``: V is b' instead of X; ``abs4``/``nabs4``: its absolute value / the negative of that; ``mirror4``: the sigmoid of
-    the negative. ``b_factor4``/``c_factor4``: the early factor is sat25(b') / c (else 1). ``count_*4``: which saturations count.
+    ``k_p1``: p is the constant ``k2``, which is zero otherwise; ``b_p2``: p is b (else a). ``power2``: 2 to the power of b's shift
+    to the left modulo 16; ``coarse3``: then 16 more to the left (0), none, 16 or 32 to the right (3). ``add4``, ``subtract4``: b' into D;
+    ``negate4``: p is negated; ``divide4``: negated if b' is negative. ``whole4``: V is b' instead of X; ``abs4``/``nabs4``: its absolute
+    value / the negative of that; ``mirror4``: the sigmoid of the negative. ``b_factor4``/``c_factor4``: the early factor is sat25(b') / c
+    (else 1). ``count_*4``: which saturations count.
     """
 
     def __init__(self):
         super().__init__({
-            "b_p2": 1, "k_p2": 1, "k2": signed(32), "rotate2": 5,
-            "keep3": 32, "fill3": 32, "check3": 32, "round3": 1,
+            "k_p1": 1, "b_p2": 1, "k2": signed(32), "power2": 16, "coarse3": 2,
             "add4": 1, "subtract4": 1, "negate4": 1, "divide4": 1, "whole4": 1, "abs4": 1, "nabs4": 1, "mirror4": 1,
             "b_factor4": 1, "c_factor4": 1, "count_b4": 1, "count_x4": 1, "count_factor4": 1, "count_c4": 1,
             "max5": 1, "exp7": 1, "sigmoid7": 1, "divide7": 1, "shift7": signed(8),
@@ -114,72 +113,92 @@ class RowWiseLane(wiring.Component):
         # ---- cycle 1: capture ----------------------------------------------------------------------------------------
         a2, b2, c2 = (reg(signed(32), name) for name in ("a2", "b2", "c2"))
         m.d[stage(2)] += [a2.eq(self.a), b2.eq(self.b), c2.eq(self.c)]
+        with m.If(ctl.k_p1):
+            m.d[stage(2)] += a2.eq(0)  # a reset of the registers costs no logic
         m.d.comb += self.a_held.eq(a2)
 
-        # ---- cycle 2: rotate b to the right (a left shift is a rotation by 32 - n) ----------------------------------------
-        rotated3, b_sign3 = reg(32, "rotated3"), reg(1, "b_sign3")
-        p3, c3, c_over3 = reg(signed(32), "p3"), reg(signed(25), "c3"), reg(1, "c_over3")
-
-        def rotate(x, amount, step):
-            parts = [Cat(x[n * step :], x[: n * step]) for n in range(1 << len(amount))]
-            while len(parts) > 1:
-                bit = amount[-1]
-                half = len(parts) // 2
-                parts = [Mux(bit, high, low) for low, high in zip(parts[:half], parts[half:], strict=True)]
-                amount = amount[:-1]
-            return parts[0]
-
-        turn16, turn4 = Signal(32), Signal(32)
-        m.d.comb += [turn16.eq(rotate(b2, ctl.rotate2[4:], 16)), turn4.eq(rotate(turn16, ctl.rotate2[2:4], 4))]
+        # ---- cycle 2: shift b by 0..15 to the left, in two multipliers -----------------------------------------------------
+        low3, high3, b_sign3 = reg(33, "low3"), reg(signed(31), "high3"), reg(1, "b_sign3")
+        p3, c3 = reg(signed(32), "p3"), reg(signed(32), "c3")
+        low2, high2 = limbs(b2)
         m.d[stage(3)] += [
-            rotated3.eq(rotate(turn4, ctl.rotate2[:2], 1)),
+            low3.eq(low2 * ctl.power2),
+            high3.eq(high2 * Cat(ctl.power2, 0).as_signed()),
             b_sign3.eq(b2[-1]),
-            p3.eq(Mux(ctl.k_p2, ctl.k2, Mux(ctl.b_p2, b2, a2))),
-            c3.eq(Mux(fits(c2, 25), c2[:25].as_signed(), limit(c2[-1], 25))),
-            c_over3.eq(~fits(c2, 25)),
+            p3.eq(Mux(ctl.b_p2, b2, a2) | ctl.k2),
+            c3.eq(c2),
         ]
 
         # ---- cycle 3: b' = sat32(rs(b, shift)) ------------------------------------------------------------------------
         b4, b_over4 = reg(signed(32), "b4"), reg(1, "b_over4")
-        p4, c4, c_over4 = reg(signed(32), "p4"), reg(signed(25), "c4"), reg(1, "c_over4")
-        sign3 = b_sign3.replicate(32)
-        masked, over = Signal(32), Signal()
+        p4, c4 = reg(signed(32), "p4"), reg(signed(32), "c4")
+        shifted, chosen, over = Signal(signed(48)), Signal(33), Signal()
         m.d.comb += [
-            masked.eq((rotated3 & ctl.keep3) | (sign3 & ctl.fill3)),
-            over.eq(((rotated3 ^ sign3) & ctl.check3).any()),
-        ]
-        m.d[stage(4)] += [
-            b4.eq(Mux(over, limit(b_sign3, 32), add_carry(masked, Const(0, 1), rotated3[-1] & ctl.round3)[:32].as_signed())),
-            b_over4.eq(over),
-            p4.eq(p3), c4.eq(c3), c_over4.eq(c_over3),
+            shifted.eq(Cat(low3[:17], low3[17:] | high3[:16], high3[16:])),  # the limbs' products don't overlap
+            over.eq(~ctl.coarse3[1] & ~fits(shifted, 32) | ~ctl.coarse3[1] & ~ctl.coarse3[0] & ~fits(shifted[:32], 16)),
         ]  # fmt: skip
+        with m.Switch(ctl.coarse3):  # the bit that rounds is the lowest
+            for coarse, value in enumerate((shifted[:16] << 17, shifted[:32] << 1, shifted[15:], shifted[31:].as_signed())):
+                with m.Case(coarse):
+                    m.d.comb += chosen.eq(value)
+        # Where b' would be limited, b4 has the sign and zeros: that is the smallest number. With top4 all bits but the sign count as ones,
+        # which costs nothing where b4 is used. (A reset of registers costs no logic either.)
+        top4 = reg(1, "top4")
+        m.d[stage(4)] += [
+            b4.eq(add_carry(chosen[1:], Const(0, 1), chosen[0])),
+            top4.eq(over & ~b_sign3),
+            b_over4.eq(over),
+            p4.eq(p3), c4.eq(c3),
+        ]  # fmt: skip
+        with m.If(over):
+            m.d[stage(4)] += b4.eq(Cat(Const(0, 31), b_sign3))
 
         # ---- cycle 4: D, V, the early factor ----------------------------------------------------------------------------
         d5, v5, p5 = reg(signed(33), "d5"), reg(signed(32), "v5"), reg(signed(32), "p5")
         factor5, over5, tail5, zero5 = reg(signed(25), "factor5"), reg(1, "over5"), reg(1, "tail5"), reg(1, "zero5")
         sign4, zero4, fits24, fits25 = b4[-1], Signal(), Signal(), Signal()
-        x4, v4 = Signal(signed(24)), Signal(signed(32))
         negate_p, negate_v = Signal(), Signal()
         m.d.comb += [
-            zero4.eq(~b4.any()),
-            fits24.eq(fits(b4, 24)),
-            fits25.eq(fits(b4, 25)),
-            x4.eq(Mux(fits24, b4[:24].as_signed(), limit(sign4, 24))),
-            v4.eq(Mux(ctl.whole4, b4, x4)),
+            zero4.eq(~b4.any() & ~top4),
+            fits24.eq(fits(b4, 24) & ~top4),
+            fits25.eq(fits(b4, 25) & ~top4),
             negate_p.eq(ctl.negate4 | (ctl.divide4 & sign4)),
             negate_v.eq((ctl.abs4 & sign4) | (ctl.nabs4 & ~sign4)),
         ]
         p33 = Cat(p4, p4[-1]) ^ negate_p.replicate(33)
-        q33 = (Cat(b4, sign4) & (ctl.add4 | ctl.subtract4).replicate(33)) ^ ctl.subtract4.replicate(33)
+        q33 = (Cat(b4[:31] | top4.replicate(31), sign4, sign4) & (ctl.add4 | ctl.subtract4).replicate(33)) ^ ctl.subtract4.replicate(33)
+        # V before its negation: bits of b', or all what the limit or the sign says.
+        low_is_b, high_is_b, low_else, high_else = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            low_is_b.eq(fits24 | (ctl.whole4 & ~top4)), low_else.eq(~sign4 ^ negate_v),
+            high_is_b.eq(ctl.whole4 & ~top4), high_else.eq(Mux(ctl.whole4, 1, sign4) ^ negate_v),
+        ]  # fmt: skip
+        v4 = Cat(
+            *(Mux(low_is_b, bit ^ negate_v, low_else) for bit in b4[:23]),
+            *(Mux(high_is_b, bit ^ negate_v, high_else) for bit in b4[23:31]),
+            sign4 ^ negate_v,
+        )
+        # The early factor: c or b', limited to 25 bits, or one.
+        some_factor4, c_fits25 = Signal(), Signal()
+        factor_sign4, factor_over4 = Signal(), Signal()
+        m.d.comb += [
+            some_factor4.eq(ctl.c_factor4 | ctl.b_factor4),
+            c_fits25.eq(fits(c4, 25)),
+            factor_sign4.eq(Mux(ctl.c_factor4, c4[-1], sign4)),
+            factor_over4.eq(Mux(ctl.c_factor4, ~c_fits25, ~fits25)),
+        ]
+        limited4 = Mux(ctl.c_factor4, c4[:24], b4[:24]) | (factor_over4 & ~factor_sign4).replicate(24)
         m.d[stage(5)] += [
             d5.eq(add_carry(p33, q33, negate_p | ctl.subtract4)[:33].as_signed()),
-            v5.eq(add_carry(v4 ^ negate_v.replicate(32), Const(0, 1), negate_v)[:32].as_signed()),
+            v5.eq(add_carry(v4, Const(0, 1), negate_v)[:32].as_signed()),
             p5.eq(p4),
-            factor5.eq(Mux(ctl.c_factor4, c4, Mux(ctl.b_factor4, Mux(fits25, b4[:25].as_signed(), limit(sign4, 25)), 1))),
-            over5.eq((ctl.count_b4 & b_over4) | (ctl.count_x4 & ~fits24) | (ctl.count_factor4 & ~fits25) | (ctl.count_c4 & c_over4)),
+            factor5.eq(Cat(limited4, factor_sign4)),
+            over5.eq((ctl.count_b4 & b_over4) | (ctl.count_x4 & ~fits24) | (ctl.count_factor4 & ~fits25) | (ctl.count_c4 & ~c_fits25)),
             tail5.eq(Mux(ctl.mirror4, ~sign4 & ~zero4, sign4)),
             zero5.eq(zero4),
         ]
+        with m.If(~some_factor4 | (factor_over4 & factor_sign4)):
+            m.d[stage(5)] += factor5.eq(Cat(~some_factor4, Const(0, 23), some_factor4))
 
         # ---- cycle 5: maximum; X * log2(e) = X * HIGH - X * LOW in limbs; leading zeros ------------------------------------
         d6 = reg(signed(33), "d6")
@@ -261,15 +280,18 @@ class RowWiseLane(wiring.Component):
             m.d[stage(cycle)] += register.eq(value)
 
         # ---- cycles 12 and 13: the late factor, then the choice ----------------------------------------------------------------
-        tail12, tail13 = Chain(m, "tail", tail7, 7, stage).at(12), reg(1, "tail13")
+        tail12 = Chain(m, "tail", tail7, 7, stage).at(12)
         tail_product13, table13 = reg(19, "tail_product13"), reg(18, "table13")
         m.d[stage(13)] += [
-            tail13.eq(tail12 & ctl.sigmoid12),
             tail_product13.eq((e12 * recip.o) >> 17),
             table13.eq(Mux(ctl.exp12, e12, recip.o)),
         ]
+        with m.If(tail12 & ctl.sigmoid12):  # one of the two is zero
+            m.d[stage(13)] += table13.eq(0)
+        with m.Else():
+            m.d[stage(13)] += tail_product13.eq(0)
         early13 = delay_in_memory(m, "factor_delay", self.tick, factor5, 5, 13, stage)
-        late = Mux(tail13, add_carry(tail_product13[1:], Const(0, 1), tail_product13[0])[:18], table13)
+        late = add_carry(tail_product13[1:], Const(0, 1), tail_product13[0])[:18] | table13
         factor14 = reg(signed(25), "factor14")
         m.d[stage(14)] += factor14.eq(Mux(ctl.table13, Cat(Const(0, 6), late, 0).as_signed(), early13))
 
@@ -287,7 +309,7 @@ class RowWiseLane(wiring.Component):
             multiply.a.eq(delay_in_memory(m, "d_delay", self.tick, d6, 6, 14, stage)),
             multiply.b.eq(factor14),
             finish.value.eq(multiply.product),
-            Cat(finish.shift, finish.short).eq(delay_in_memory(m, "shift_delay", self.tick, Cat(shift9, short9), 9, 16, stage)),
+            Cat(finish.shift, finish.short).eq(Chain(m, "shift", Cat(shift9, short9), 9, stage).at(16)),
             finish.addend.eq(addend18),
             finish.wide.eq(ctl.wide19),
         ]

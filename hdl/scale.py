@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from trilobit.hdl.interfaces import ELEMENT_BITS, ScalarLayout
 from trilobit.hdl.multiply import MULTIPLY_LATENCY, Multiplier
-from trilobit.hdl.shift import ROUND_SATURATE_LATENCY, RoundSaturate
+from trilobit.hdl.shift import ROUND_SATURATE_LATENCY, RoundSaturate, add_carry
 
 __all__ = ["COMBINE_LATENCY", "SCALE_LATENCY", "FactorLayout", "ScaleCombine", "ScaleSums"]
 
@@ -58,21 +58,23 @@ class ScaleCombine(wiring.Component):
         # Cycle 0: the exact product, 35 or 36 significant bits. Cycle 1: its top 18.
         product = Signal(2 * MANTISSA_BITS, reset_less=True)
         exponent = Signal(signed(12), reset_less=True)
+        exponents = add_carry(self.activation.exponent, self.segment.exponent, Const(0, 1))
         with m.If(self.start):
             m.d.sync += [
                 product.eq(self.activation.mantissa * self.segment.mantissa),
-                exponent.eq(self.activation.exponent + self.segment.exponent + self.bp + MANTISSA_BITS - 1),
+                exponent.eq(exponents + add_carry(self.bp, Const(MANTISSA_BITS - 1, 6).as_signed(), Const(0, 1))),
             ]
         top = product[-1]
         mantissa = Signal(MANTISSA_BITS, reset_less=True)
-        point = Signal(signed(12), reset_less=True)
+        # Results shift right by -(exponent + top) = ~exponent + ~top + 1 (modulo 2).
+        point = Signal(signed(13), reset_less=True)
         m.d.sync += [
             mantissa.eq(Mux(top, product[MANTISSA_BITS:], product[MANTISSA_BITS - 1 : -1])),
-            point.eq(exponent + top),
+            point.eq(add_carry(~exponent, Const(0, 1), ~top)),
         ]
-        # Cycle 2: results shift right by -point; beyond the shifter's reach they are zero anyway.
+        # Cycle 2: beyond the shifter's reach results are zero anyway.
         right = Signal(signed(13), reset_less=True)
-        m.d.sync += right.eq(-point)
+        m.d.sync += right.eq(point)
         m.d.sync += [
             self.factor.fraction.eq(mantissa[:-1]),
             self.factor.zero.eq(~mantissa[-1]),

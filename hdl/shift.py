@@ -8,11 +8,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ROUND_SATURATE_LATENCY", "RoundSaturate", "add_carry", "fits", "limit", "normalise_left",
+__all__ = ["ROUND_SATURATE_LATENCY", "RoundSaturate", "add_carry", "fits", "greater", "highest_one", "limit", "normalise_left",
            "shift_right_signed"]  # fmt: skip
 
 ROUND_SATURATE_LATENCY = 4
-_SUM_BITS = 37  # a shifted product beyond this leaves 32 bits whatever is added to it
+_SUM_BITS = 33  # a shifted product beyond this leaves 32 bits whatever 32-bit number is added to it
 
 
 def add_carry(a, b, carry) -> Value:
@@ -37,6 +37,22 @@ def fits(x, bits: int) -> Value:
 def limit(sign, bits: int) -> Value:
     """The largest (``sign`` 0) or smallest (``sign`` 1) signed number of ``bits`` bits."""
     return Cat((~sign).replicate(bits - 1), sign).as_signed()
+
+
+def greater(a, b) -> Value:
+    """Whether a > b (one bit), as the sign of a difference: one carry chain, where Yosys' comparison takes a LUT a bit more."""
+    return (Value.cast(b) - Value.cast(a))[-1]
+
+
+def highest_one(x) -> tuple[Value, Value]:
+    """Whether any bit of ``x`` is set, and the index of the highest; without one the index means nothing."""
+    x = Value.cast(x)
+    if len(x) == 1:
+        return x[0], Const(0, 0)
+    half = 1 << ((len(x) - 1).bit_length() - 1)
+    low_some, low = highest_one(x[:half])
+    some, high = highest_one(x[half:])
+    return some | low_some, Cat(Mux(some, high, low), some)
 
 
 def shift_right_signed(x, amount, step: int, width: int) -> Value:
@@ -132,10 +148,12 @@ class RoundSaturate(wiring.Component):
         by4 = Signal(signed(kept))
         fine2 = Signal(signed(_SUM_BITS + 1), reset_less=True)
         over2, sign2 = Signal(reset_less=True), Signal(reset_less=True)
+        # What the last shift by 0 to 3 leaves above the sum's bits.
+        late = [(fine1[:2] == n) & ~fits(by4[n : _SUM_BITS + 4], _SUM_BITS + 1) for n in range(3)]
         m.d.comb += by4.eq(shift_right_signed(coarse1, fine1[2:], 4, kept))
         m.d.sync += [
             fine2.eq(shift_right_signed(by4, fine1[:2], 1, _SUM_BITS + 1)),
-            over2.eq(over1 | ~fits(by4, _SUM_BITS + 1)),
+            over2.eq(over1 | ~fits(by4, _SUM_BITS + 4) | Cat(*late).any()),
             sign2.eq(sign1),
         ]
 

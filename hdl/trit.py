@@ -9,8 +9,15 @@ from trilobit.isa.trits import ROWS_PER_BYTE
 __all__ = ["DIGIT_BITS", "TritDecoder", "decode_byte"]
 
 DIGIT_BITS = 2
-# Two base-3 digits at once: entry v holds v // 3, then v % 3. Entries 9..15 do not occur.
-_PAIRS = sum((v // 3 | v % 3 << DIGIT_BITS) << (2 * DIGIT_BITS * v) for v in range(9))
+
+
+def _pair(entry: int) -> int:
+    """Two base-3 digits v // 3 and v % 3 at once, where the entry is v % 8, or 8 more if the number behind it was 128 at least."""
+    v = 8 if entry == 8 else entry % 8  # v is 8 only of large numbers, and 0 only of small ones
+    return v // 3 | v % 3 << DIGIT_BITS
+
+
+_PAIRS = sum(_pair(entry) << (2 * DIGIT_BITS * entry) for entry in range(16))
 
 
 def decode_byte(byte) -> Value:
@@ -23,12 +30,19 @@ def decode_byte(byte) -> Value:
     rest = Value.cast(byte)
     digits = []
     for _ in range(ROWS_PER_BYTE // 2):
-        # 9 * rest = 8 * rest + rest; the low three bits are those of rest.
-        high = (rest[3:] + rest)[:9]
-        digits.append((Const(_PAIRS, 64) >> Cat(Const(0, 2), high[5:]))[: 2 * DIGIT_BITS])
+        # 9 * rest = 8 * rest + rest; the low three bits are those of rest. The carry out of the sum is known from rest's top bit.
+        high = (rest[3:] + rest)[:8]
+        digits.append((Const(_PAIRS, 64) >> Cat(Const(0, 2), high[5:], rest[7]))[: 2 * DIGIT_BITS])
         rest = Cat(rest[:3], high[:5])
-    last = Cat((rest >= 86) & (rest < 171), rest >= 171)
-    return Cat(*digits, last)
+    # 3 * rest // 256: rest is at least 86 or 171, nibble by nibble, so that no comparison takes a carry chain.
+    low6, low11 = _at_least(rest[:4], 6), _at_least(rest[:4], 11)
+    two = _at_least(rest[4:], 11) | (_at_least(rest[4:], 10) & low11)
+    one = (_at_least(rest[4:], 6) | (_at_least(rest[4:], 5) & low6)) & ~two
+    return Cat(*digits, one, two)
+
+
+def _at_least(nibble, least: int) -> Value:
+    return (Const(0x10000 - (1 << least), 16) >> nibble)[0]
 
 
 class TritDecoder(wiring.Component):

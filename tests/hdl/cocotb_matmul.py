@@ -85,7 +85,8 @@ class Surroundings:
         self.registers = rng.integers(-(1 << 31), 1 << 31, (8, CONFIG.max_length))
         self.commands, self.headers, self.weights = deque(), deque(), deque()
         self.acts: deque[Product] = deque()  # products in order: the first one is the one that reads
-        self.filled = self.allowed = 0  # activation beats and words that may be used
+        self.filled = 0  # activation beats that may be used
+        self.reader = 0  # cycles until the older reader of the destination has finished
         self.now, self.retired, self.saturated, self.released = 0, [], 0, 0
         self.issued: list[int] = []
         self.beat_cycles: list[int] = []
@@ -99,6 +100,11 @@ class Surroundings:
 
     def there(self) -> bool:
         return self.rng.random() >= self.busy
+
+    def restart(self) -> None:
+        """The next product's surroundings."""
+        self.filled = 0
+        self.reader = int(self.rng.integers(60)) if self.busy and self.rng.random() < 0.5 else 0
 
     async def run(self, cycles: int = 100_000, until_idle: bool = True) -> None:
         """Until every command has retired, or the number of cycles; nothing is left active then."""
@@ -123,7 +129,7 @@ class Surroundings:
         await Timer(1, "ns")
         reading = self.acts[0] if self.acts else None
         self.filled += self.there()
-        self.allowed += self.there()
+        self.reader -= self.reader > 0
         beat = int(dut.act__beat.value) if len(dut.act__beat) else 0
         if reading is not None:
             scalar = reading.act.scale
@@ -133,7 +139,7 @@ class Surroundings:
             dut.act__ok.value = int(beat < self.filled or not self.busy)
         else:
             dut.act__scale_ok.value = dut.act__ok.value = 0
-        dut.write__ok.value = int(int(dut.write__chk_addr.value) < self.allowed or not self.busy)
+        dut.write__ok.value = int(self.reader == 0)
         await cycle_rest(dut)
 
         data = None
@@ -141,7 +147,7 @@ class Surroundings:
             self.acts.append(self.commands.popleft())
             self.issued.append(self.now)
             if len(self.acts) == 1:
-                self.filled = self.allowed = 0
+                self.restart()
         if header and dut.header_ready.value == 1:
             self.headers.popleft()
         if dut.fault.value == 1 and self.faulted is None:
@@ -165,7 +171,7 @@ class Surroundings:
         if dut.act__release.value == 1:
             self.acts.popleft()
             self.released += 1
-            self.filled = self.allowed = 0
+            self.restart()
         await step(dut)
         self.now += 1
         if data is not None:

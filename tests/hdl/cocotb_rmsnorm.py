@@ -116,13 +116,15 @@ class Machine:
         dut = self.dut
         if dut.fault.value:
             self.faults += 1
+        asked = set()
         for port in ("a", "b"):
             if getattr(dut, f"{port}__en").value:
                 assert getattr(dut, f"{port}__ok").value
                 register, address = int(getattr(dut, f"{port}__reg").value), int(getattr(dut, f"{port}__addr").value)
                 values = self.registers[register, address * LANES : (address + 1) * LANES]
                 self._data[port] = sum((int(x) & 0xFFFFFFFF) << (32 * i) for i, x in enumerate(values))
-                self.reads.append((register, address))
+                asked.add((register, address))
+        self.reads += sorted(asked)  # the same word on both ports is one read
         if dut.gain__segment_ready.value and self._segment_offered:
             gains = self.segments.popleft()
             padded = np.concatenate([gains, self.rng.integers(-32768, 32768, -len(gains) % LANES)])

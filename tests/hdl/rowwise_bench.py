@@ -191,12 +191,9 @@ class Bench:
         return length if command.name == "argmax" else -(-length // self.config.lanes)
 
     def _enter(self, command: Command, enables: dict[str, bool], write_ok: bool) -> None:
-        registers = set()
         for port, source in (("a", "va"), ("b", "vb"), ("c", "vc")):
-            used = source in command.sources and command.sources[source] not in registers
+            used = source in command.sources
             assert enables[port] == used, f"{command}: port {port}"
-            if source in command.sources:
-                registers.add(command.sources[source])
             if used:
                 k = len(command.entered) // (self.config.lanes if command.name == "argmax" else 1)
                 assert int(getattr(self.dut, f"{port}__reg").value) == command.sources[source], command
