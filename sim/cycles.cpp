@@ -180,8 +180,8 @@ bool CycleModel::cycle() {
     stream.clock(push, push_addr, push_beats, stream_ready, rdata_stream, matmul.weight_ready, matmul.header_ready, rmsnorm.segment_ready,
                  rmsnorm.gain_ready);
     if (ldst.active() || accepts(LDST))
-        ldst.clock(registers, accepts(LDST), command, command_pc, token, rd_ready, rdata_ldst, memory_drives.wr_ready, memory_drives.wdata_ready,
-                   memory_drives.wresp_valid);
+        ldst.clock(registers, accepts(LDST), command, command_pc, token, rd_ready, rdata_ldst, memory_drives.wr_ready,
+                   memory_drives.wdata_ready, memory_drives.wresp_valid);
     if (rmsnorm.active() || accepts(RMSNORM))
         rmsnorm.clock(registers, acts, accepts(RMSNORM), command, command_pc, segment_valid, segment_length);
     if (matmul.active() || accepts(TMATMUL))

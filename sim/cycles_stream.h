@@ -141,7 +141,8 @@ struct StreamFetch {
 
    private:
     Segment find(uint64_t addr) const {
-        const auto found = std::lower_bound(segments.begin(), segments.end(), addr, [](const Segment& s, uint64_t a) { return s.addr < a; });
+        const auto before = [](const Segment& s, uint64_t a) { return s.addr < a; };
+        const auto found = std::lower_bound(segments.begin(), segments.end(), addr, before);
         return found != segments.end() && found->addr == addr ? *found : Segment{};
     }
 };

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections import Counter
 from itertools import pairwise
 
@@ -70,6 +71,15 @@ def test_the_steady_state_is_that_of_the_rtl():
         emit = next(pc for pc, word in enumerate(compiled.program.code) if word & 0xFF == ISA.by_name["emit"].opcode)
         emitted = [retire.cycle for retire in rtl.retires if retire.pc == emit]
     assert {after - before for before, after in pairwise(emitted)} == {result.cycles_per_token}
+
+
+@pytest.mark.parametrize("memory", ["ideal", "ddr4-2400"])
+def test_the_largest_geometry_takes_a_few_seconds(memory):
+    case = subject("2.7b", "axi512")
+    start = time.process_time()
+    result = estimate(**case, memory=memory)
+    assert time.process_time() - start < 5
+    assert result.cycles_per_token > 8_187_392  # its matrices' beats
 
 
 def test_a_program_that_emits_nothing_is_told():
