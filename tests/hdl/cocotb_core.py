@@ -16,6 +16,7 @@ from trilobit.isa.program import Program, Region
 from trilobit.isa.segments import matrix_segment, scalar_of
 from trilobit.isa.spec import ISA
 from trilobit.isa.trits import pack
+from trilobit.sim.cycles import CycleModel
 from trilobit.sim.functional import FunctionalSimulator
 
 CONFIG = load_core(os.environ.get("PRESET", "tiny"))
@@ -161,14 +162,28 @@ async def compare(dut, program, registers, rng, *, latency, busy):
     return machine
 
 
+def compare_cycles(machine: Machine) -> None:
+    """Every instruction retires in the cycle that the cycle model says; for ideal memory, which this testbench's then is."""
+    with CycleModel(machine.program, CONFIG) as model:
+        model.record_retires = True
+        model.run()
+        expected = [(retire.pc, retire.unit, retire.cycle) for retire in model.retires]
+    wrong = next((k for k, pair in enumerate(zip(machine.retired, expected, strict=True)) if pair[0] != pair[1]), None)
+    assert wrong is None, f"retirement {wrong} (pc, unit, cycle) is {machine.retired[wrong]}, the cycle model says {expected[wrong]}"
+
+
 @cocotb.test()
 async def random_programs(dut):
-    """Overlapping hazards on all units: values at every retirement equal the functional simulator's, whatever memory does."""
+    """Overlapping hazards on all units: values at every retirement equal the functional simulator's, whatever memory does; and cycles
+    equal the cycle model's with ideal memory.
+    """
     rng = random_numbers()
     for round in range(int(os.environ.get("PROGRAMS", "6"))):
         program, registers = random_program(rng, CONFIG, instructions=int(rng.integers(10, 40)))
         latency, busy = [(1, 0.0), (5, 0.0), (12, 0.3)][round % 3]
         machine = await compare(dut, program, registers, rng, latency=latency, busy=busy)
+        if (latency, busy) == (1, 0.0):
+            compare_cycles(machine)
         order = [pc for pc, _, _ in machine.retired]
         swapped = sum(a > b for a, b in pairwise(order))
         dut._log.info(f"program {round}: {len(order)} instructions in {machine.now} cycles, {swapped} out of order")
