@@ -108,6 +108,12 @@ def _needed(nodes: list[Node], output: str) -> list[Node]:
     for node in reversed(nodes):
         if node.name in wanted:
             wanted.update(node.inputs)
+    # What a later token needs is needed, too, and what that depends on.
+    while later := {node.attrs["of"] for node in nodes if node.op == "previous" and node.name in wanted} - wanted:
+        wanted |= later
+        for node in reversed(nodes):
+            if node.name in wanted:
+                wanted.update(node.inputs)
     return [node for node in nodes if node.name in wanted]
 
 

@@ -46,6 +46,7 @@ OPERATIONS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "rmsnorm": ((1,), ("weight", "eps")),
     "bitlinear": ((1,), ("weight", "scale", "rows", "cols", "norm_weight", "eps")),
     "recurrence": ((2,), ()),
+    "previous": ((0,), ("of",)),
     "constant": ((0,), ("tensor",)),
     "add": ((1, 2), ()),
     "sub": ((1, 2), ()),
@@ -144,6 +145,9 @@ class Graph(msgspec.Struct, kw_only=True):
                 raise ModelError(f"graph node {node.name}: defined twice, or inputs not defined before it: {unknown}")
             check_node(node, seen)
             seen[node.name] = node.shape[0]
+        for node in self.nodes:
+            if node.op == "previous" and seen.get(node.attrs["of"]) != node.shape[0]:
+                raise ModelError(f"graph node {node.name}: previous of {node.attrs['of']!r}: expected a node of length {node.shape[0]}")
         if not self.outputs or not set(self.outputs) <= set(seen):
             raise ModelError(f"graph outputs: expected names of nodes, got {self.outputs}")
         if seen[self.outputs[0]] != self.vocab_size:
@@ -241,7 +245,7 @@ class Evaluator:
 
     def reset(self) -> None:
         """Every recurrent state to zero."""
-        self.state = {n.name: np.zeros(n.shape[0]) for n in self.graph.nodes if n.op == "recurrence"}
+        self.state = {n.name: np.zeros(n.shape[0]) for n in self.graph.nodes if n.op in ("recurrence", "previous")}
 
     def run(self, token_ids: np.ndarray) -> Iterator[tuple[Node, np.ndarray]]:
         """Yield each node with its values, [T, length] fp64, in graph order; values no longer needed are dropped."""
@@ -250,6 +254,9 @@ class Evaluator:
             raise ValueError(f"expected token ids [T], got shape {ids.shape}")
         if ids.size and (ids.min() < 0 or ids.max() >= self.graph.vocab_size):
             raise ModelError(f"token ids must be 0..{self.graph.vocab_size - 1}, got {ids.min()}..{ids.max()}")
+        if any(node.op == "previous" for node in self.graph.nodes):
+            yield from self._token_by_token(ids)
+            return
         values: dict[str, np.ndarray] = {}
         left = dict(self._uses)
         for node in self.graph.nodes:
@@ -261,6 +268,21 @@ class Evaluator:
                 if not left[name]:
                     values.pop(name, None)
             yield node, value
+
+    def _token_by_token(self, ids: np.ndarray) -> Iterator[tuple[Node, np.ndarray]]:
+        """As :meth:`run`, where any vector may be needed by the next token."""
+        kept = {node.name: np.zeros((len(ids), node.shape[0])) for node in self.graph.nodes}
+        previous = [node for node in self.graph.nodes if node.op == "previous"]
+        for t in range(len(ids)):
+            values: dict[str, np.ndarray] = {}
+            for node in self.graph.nodes:
+                inputs = [values[name] for name in node.inputs]
+                values[node.name] = ids[t : t + 1, None] if node.op == "token" else self._compute(node, inputs, 1)
+                kept[node.name][t] = values[node.name][0]
+            for node in previous:
+                self.state[node.name] = values[node.attrs["of"]][0]
+        for node in self.graph.nodes:
+            yield node, kept[node.name]
 
     def __call__(self, token_ids: np.ndarray) -> np.ndarray:
         """Logits [T, V], fp32, for tokens that follow those of the calls before."""
@@ -287,6 +309,8 @@ class Evaluator:
                 return self._bitlinear(inputs[0], attrs)
             case "recurrence":
                 return self._recurrence(node.name, *inputs)
+            case "previous":
+                return self.state[node.name][None]
             case "slice":
                 return inputs[0][:, attrs["start"] : attrs["stop"]]
             case "neg":
@@ -453,6 +477,8 @@ def _estimate(node: Node, r: list[float], p: list[float], tensors: dict[str, np.
             return normal(attrs["scale"] * math.sqrt(share * attrs["cols"]) * gain(attrs["norm_weight"])[0])
         case "recurrence":
             return r[0], p[0]
+        case "previous":  # of a vector that comes later; only a text tells its range
+            return normal(1.0)
         case "slice" | "neg":
             return r[0], p[0]
         case "silu":

@@ -13,12 +13,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
+from trilobit.model.baselines.rwkv import WKV, TokenShift
 from trilobit.model.graph import OPERATIONS, Node, UnsupportedOperation
 from trilobit.model.reference import BitLinear, LinearRecurrence, RMSNorm
 
 __all__ = ["CheckResult", "Mapper", "Operation", "Vector", "trace"]
 
-_LEAVES = (BitLinear, RMSNorm, LinearRecurrence)
+_LEAVES = (BitLinear, RMSNorm, LinearRecurrence, TokenShift, WKV)
 
 # PyTorch's spellings of each operation: functions, operators and tensor methods.
 _BINARY: dict[Any, str] = {
@@ -133,6 +134,7 @@ class Mapper:
         self.output: Any = None
         self._names: set[str] = set()
         self._constants: dict[int, tuple[Tensor, Vector]] = {}
+        self._decays: list[Tensor] = []
         self._fx_node: fx.Node | None = None
 
     def run(self) -> None:
@@ -284,6 +286,13 @@ class Mapper:
                 if x.length is not None:
                     self._expect_length(f, x.length)
                 return self._emit("recurrence", [x, f], x.length or f.length)
+            case TokenShift() | WKV():
+                *vectors, state = [*args, *kwargs.values(), None][: 2 if isinstance(module, TokenShift) else 3]
+                if state is not None:
+                    raise self._unsupported("a state from elsewhere; on the accelerator a mixer keeps its own")
+                if isinstance(module, TokenShift):
+                    return self._previous(vectors[0])
+                return self._wkv(module, *vectors)
             case nn.Embedding():
                 (x,) = args
                 self._expect_length(x, 1)
@@ -293,6 +302,38 @@ class Mapper:
                 self.embeddings.append(f"{path}.weight")
                 return self._emit("embedding", [x], module.embedding_dim, weight=f"{path}.weight")
         return None
+
+    def _previous(self, x: Vector | None, length: int | None = None) -> Vector:
+        """What a vector was at the token before, zero at the first; without one, :meth:`_remember` says later which."""
+        attrs = {} if x is None else {"of": x.name}
+        return self._emit("previous", [], length if x is None else x.length, **attrs)
+
+    def _remember(self, previous: Vector, x: Vector) -> None:
+        next(node for node in reversed(self.nodes) if node.name == previous.name).attrs["of"] = x.name
+
+    def _wkv(self, module: WKV, k: Vector, v: Vector) -> tuple[Vector, None]:
+        """RWKV's average in its stable form (:mod:`trilobit.model.baselines.rwkv`), with three vectors of state."""
+        length = module.bonus.numel()
+        self._expect_length(k, length)
+        self._expect_length(v, length)
+        a, b, p = (self._previous(None, length) for _ in range(3))
+        self._decays.append(module.log_decay.exp())  # constants are told apart by their identity: keep it alive
+        w = self._constant(self._decays[-1])
+
+        def weights(x: Vector, y: Vector) -> tuple[Vector, Vector, Vector]:
+            """The larger of two exponents, and e^x and e^y without it."""
+            top = self._binary("max", x, y)
+            old, new = (self._unary("exp", self._binary("sub", z, top)) for z in (x, y))
+            return top, old, new
+
+        _, old, new = weights(p, self._binary("add", self._constant(module.bonus), k))
+        total = self._binary("add", self._binary("mul", old, a), self._binary("mul", new, v))
+        wkv = self._binary("div", total, self._binary("add", self._binary("mul", old, b), new))
+        top, fade, new = weights(self._binary("sub", p, w), k)
+        self._remember(a, self._binary("add", self._binary("mul", fade, a), self._binary("mul", new, v)))
+        self._remember(b, self._binary("add", self._binary("mul", fade, b), new))
+        self._remember(p, top)
+        return wkv, None
 
     def _gain(self, name: str, norm: RMSNorm) -> str | None:
         if norm.weight is None:

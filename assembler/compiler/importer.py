@@ -18,6 +18,7 @@ SUPPORTED: dict[str, tuple[str, str]] = {
     "rmsnorm": ("norm", "none at all where only products follow: it is folded into them"),
     "bitlinear": ("rms, normq, tmatmul", "eps terms exact; products with the same input share rms, and normq if gains agree"),
     "recurrence": ("ldv, lerp, sv", "a 32-bit state in memory; 1-f is taken from the sigmoid of the negative"),
+    "previous": ("ldv, mov, sv", "any vector as it was at the token before, zero at the first; 32 bits in memory"),
     "constant": ("ldv", "16 bits, or 32 where those lose relative precision; arithmetic on constants is done at compile time"),
     "add": ("add, addi", "two vectors, or a vector and a number"),
     "sub": ("sub, addi, onem", "two vectors, or a vector and a number"),

@@ -58,6 +58,9 @@ class _Lowering:
                 continue
             inputs = [self.of[name] for name in node.inputs if name in self.of]
             self.of[node.name] = getattr(self, f"_{node.op}", self._elementwise)(node, *inputs)
+        for node in self.graph.nodes:
+            if node.op == "previous":
+                self._keep(node)
         self._logits()
         values = list(reachable(self.builder.values))
         self._check_lengths(values)
@@ -139,6 +142,16 @@ class _Lowering:
         new = self._make("lerp", state, x, self._complement(node, f), node=node, range=top)
         self._make("store", new, node=node, name=f"{node.name}.store", state=node.name, range=top)
         return new
+
+    def _previous(self, node: Node) -> Value:
+        top = self.graph.node(node.attrs["of"]).range or 0.0
+        return self._make("state", node=node, name=node.name, state=node.name, range=max(top, node.range or 0.0))
+
+    def _keep(self, node: Node) -> None:
+        """After everything else: store the vector for the next token, at the point where the state is read."""
+        state = self.of[node.name]
+        new = self.of[node.attrs["of"]]
+        self._make("store", new, state, node=node, name=f"{node.name}.store", state=node.name, range=state.range)
 
     def _complement(self, node: Node, f: Value) -> Value:
         """1 - f, without losing the tail where f is near one: from the sigmoid of the negative if there is one."""

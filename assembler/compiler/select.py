@@ -66,9 +66,15 @@ class _Selection:
     def _state(self, value: Value) -> None:
         self._emit("ldv", value, writes=value, place=Place("state", value.attrs["state"]))
 
-    def _store(self, value: Value, vector: Value) -> None:
+    def _store(self, value: Value, vector: Value, state: Value | None = None) -> None:
+        """A recurrence stores at its state's point as it is; another vector is moved there, after the state was read."""
+        after = []
+        if state is not None:
+            after = [self.maker[id(state)]]
+            if not vector.wide or vector.point != state.point:
+                vector = self._moved(vector, state.point)
         place = Place("state", value.attrs["state"])
-        self._emit("sv", value, reads={"va": vector}, place=place, fields={"wide": 1})
+        self._emit("sv", value, reads={"va": vector}, place=place, fields={"wide": 1}, after=after)
 
     def _slice(self, value: Value, vector: Value) -> None:
         value.wide, value.point = vector.wide, vector.point
