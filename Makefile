@@ -68,8 +68,13 @@ test-full: lint
 
 bench: $(VENV)/.ready
 	$(BIN)/python bench/rtl_speed.py
+	$(BIN)/python bench/rtl_speed.py --core axi512 --geometry 1024/4/2816/4096
 	$(BIN)/python bench/levers.py
 	$(BIN)/python bench/paper.py
+	for geometry in 370m 1.3b 2.7b; do \
+	  $(BIN)/trilobit bench rtl --geometry $$geometry --keep bench/results && \
+	  $(BIN)/trilobit bench rtl --geometry $$geometry --memory ddr4-2400 --clock 300 --keep bench/results || exit 1; done
+	$(BIN)/python bench/summary.py --write
 
 # Tests fail if these pages are not what their sources say.
 docs: $(VENV)/.ready
