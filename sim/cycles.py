@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trilobit.errors import ConfigError, ProgramError, ToolError
+from trilobit.errors import ConfigError, ProgramError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import Segment
@@ -54,6 +54,7 @@ class CycleModel(Backend):
 
     Raises:
         ProgramError: the program has more words than the core's instruction memory.
+        ConfigError: no such memory, or none for this core.
         ToolError: there is no C++ compiler.
     """
 
@@ -83,7 +84,7 @@ class CycleModel(Backend):
             (StreamSegment * len(ordered))(*ordered), len(ordered), ctypes.byref(parameters),
         )  # fmt: skip
         if not self._model:
-            raise ToolError(f"expected a kind of memory that the model knows, got {memory!r}; this is a bug")
+            raise ConfigError(f"memory {self.memory_model.name!r}: expected a core of at least 4 bytes a beat, got {config.beat_bytes}")
         self.give(generated)
         self._reason = LIMIT
         self._seen = 0  # retire records handed out by step()

@@ -15,6 +15,7 @@ from test_functional_rtl import FAULTING
 
 from trilobit.assembler.compiler import compile_model
 from trilobit.assembler.disasm import instruction_text
+from trilobit.errors import ConfigError
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
@@ -33,6 +34,7 @@ CORES = {
     "n16-1lane": replace(TINY, name="n16l1", beat_bytes=16, lanes=1, weight_fifo_beats=16, max_length=100),
 }
 AROUND = 4  # instructions shown on either side of a difference
+SDRAM_BYTES = 4  # the SDRAM's controller moves no fewer at once
 MOST_CYCLES = 2_000_000
 
 
@@ -83,10 +85,11 @@ def run_cases(name: str, seed: int, count: int) -> None:
     only = os.environ.get("TRILOBIT_CYCLES_CASE")
     with_hazards = dict.fromkeys(HAZARDS, 0)
     numbers = range(count) if only is None else [int(only)]
+    usable = [memory for memory in memories() if CORES[name].beat_bytes >= SDRAM_BYTES or "sdram" not in memory]
     for number in numbers:
         rng = np.random.default_rng([seed, number])
         case = random_case(rng, CORES[name], int(rng.integers(4, 60)))
-        memory = random_memory(rng, memories())
+        memory = random_memory(rng, usable)
         print(f"core {name}, TRILOBIT_SEED={seed} TRILOBIT_CYCLES_CASE={number}, {len(case.program.code)} instructions, memory {memory}")
         compare(CORES[name], case, memory)
         for hazard, pairs in hazards(case.program).items():
@@ -108,6 +111,14 @@ def test_more_prompt_tokens_than_the_queue_holds_take_the_same_cycles():
     tokens = list(range(150))
     case = Case(program, HostSettings(), [tokens[:90], tokens[90:93], tokens[93:]], [False] * len(tokens))
     compare(TINY, case, "ideal")
+
+
+def test_a_memory_that_is_none_or_does_not_fit_the_core_is_told():
+    program = Program("nothing", [ISA.encode("halt")], 512, 0)
+    with pytest.raises(ConfigError, match="at least 4 bytes a beat, got 1"):
+        CycleModel(program, CORES["n1-1lane"], "sdram")
+    with pytest.raises(ConfigError, match="expected a memory as ideal"):
+        CycleModel(program, TINY, "nothing")
 
 
 @pytest.mark.parametrize("name", FAULTING)
