@@ -29,6 +29,7 @@ module bench(osc, button, rx, tx, led, sdram__clk, sdram__clk_en, sdram__cs, sdr
   input [15:0] sdram__dq_i; input sdram__drive;
   wire cs_n, ras_n, cas_n, we_n;
   wire [15:0] dq;
+  DARK
   assign dq = sdram__drive ? sdram__dq_i : 16'hzzzz;
   assign sdram__dq_o = dq;
   assign sdram__dq_oe = !sdram__drive && dq !== 16'hzzzz;
@@ -45,7 +46,8 @@ endmodule
 
 def bench_of(board) -> str:
     leds = "".join(f".led_{k}__io(led[{k}]), " for k in range(board.lamps))
-    words = {"TOP": f"trilobit_{board.name}", "OSC": board.oscillator, "RESET": "_".join(map(str, board.reset)), "LEDS": leds}
+    dark = "".join(f"assign led[{k}] = 0; " for k in range(board.lamps, 8))
+    words = {"DARK": dark, "TOP": f"trilobit_{board.name}", "OSC": board.oscillator, "RESET": "_".join(map(str, board.reset)), "LEDS": leds}
     return re.sub("|".join(words), lambda match: words[match[0]], BENCH)
 
 
