@@ -255,7 +255,7 @@ class Mapper:
                 return getattr(args[0], str(node.target))(*args[1:], **kwargs)
             return cast(Callable[..., Any], node.target)(*args, **kwargs)
 
-    def _map_leaf(self, path: str, module: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> Vector | None:
+    def _map_leaf(self, path: str, module: nn.Module, args: list[Any], kwargs: dict[str, Any]) -> Vector | tuple[Vector, None] | None:
         match module:
             case BitLinear():
                 (x,) = args

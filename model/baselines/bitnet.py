@@ -20,11 +20,11 @@ class _Attention(nn.Module):
     def __init__(self, config: BaselineConfig):
         super().__init__()
         H = config.hidden_size
-        self.heads, self.theta, self.half = config.num_heads, config.rope_theta, False
+        self.heads, self.theta, self.mixed_precision = config.num_heads, config.rope_theta, False
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (BitLinear(H, H) for _ in range(4))
 
     def forward(self, a: Tensor) -> Tensor:  # [B, T, H] -> [B, T, H]
-        half = self.half and self.training
+        half = self.mixed_precision and self.training
         return self.o_proj(causal_attention(self.q_proj(a), self.k_proj(a), self.v_proj(a), self.heads, self.theta, half))
 
 
@@ -72,7 +72,7 @@ class BitNet(nn.Module):
         """As the MatMul-free LM's; in "bf16" the attention is in bfloat16 too."""
         set_product_precision(self, precision)
         for layer in self.layers:
-            layer.attn.half = precision == "bf16"
+            layer.attn.mixed_precision = precision == "bf16"  # type: ignore[union-attr]
 
     def init_state(self, batch: int) -> Tensor:
         """Nothing: [0, B, 0]."""
