@@ -135,8 +135,7 @@ def test_faults_come_in_the_same_cycle(name):
     assert results[0] == results[1] and results[0][0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("memory", ["ideal", "ddr3-667"])
+@pytest.mark.parametrize("memory", ["ideal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sdram", "ddr3-667"))])
 def test_whole_tokens_of_a_shipped_model_take_the_same_cycles(memory):
     compiled = compile_model("tales", "ulx3s")
     program, image = compiled.program, compiled.memory()
