@@ -114,13 +114,14 @@ def _logits(model: MatMulFreeLM, ids: torch.Tensor, chunk: int) -> Iterator[tupl
 
 
 @torch.no_grad()
-def reference_logits(folder: str | Path, token_ids: np.ndarray, chunk: int = 512) -> np.ndarray:
+def reference_logits(folder: str | Path, token_ids: np.ndarray, chunk: int = 512, *, noise: float = 0.0, seed: int = 1) -> np.ndarray:
     """Teacher-forced logits of the reference: the row t is the prediction after tokens 0..t.
 
     Args:
         folder: a model in the published or packed layout.
         token_ids: [T] integers, one stream from the zero state.
         chunk: tokens computed at once; only memory depends on it.
+        noise: standard deviation of Gaussian noise added to each token's embedding, new at each position (``seed``).
 
     Returns:
         [T, V] float32.
@@ -129,6 +130,14 @@ def reference_logits(folder: str | Path, token_ids: np.ndarray, chunk: int = 512
         ModelError: the model cannot be loaded, or a token is outside its vocabulary.
     """
     model = load_pretrained(folder)
+    if noise:
+        generator = torch.Generator().manual_seed(seed)
+
+        def disturb(module: torch.nn.Module, inputs: tuple, embedded: torch.Tensor) -> torch.Tensor:
+            exact = embedded.double()
+            return exact + noise * torch.randn(exact.shape, generator=generator, dtype=exact.dtype)
+
+        model.model.embeddings.register_forward_hook(disturb)
     ids = torch.as_tensor(np.asarray(token_ids, dtype=np.int64))
     V = model.config.vocab_size
     if ids.ndim != 1 or (len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= V)):

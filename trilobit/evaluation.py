@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from trilobit.assembler.bundle import Bundle, teacher_forced
 from trilobit.errors import BundleError, ModelError
 from trilobit.running import raise_fault
 
-__all__ = ["Score", "Text", "functional_logits", "read_text", "score"]
+__all__ = ["FLOOR_NOISE", "Cost", "Score", "Tally", "Text", "functional_logits", "read_text", "score"]
+
+FLOOR_NOISE = 1e-6  # on the reference's embeddings: what it then differs from itself is its floor
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Text:
     characters: int
 
 
+class Cost(NamedTuple):
+    """What a run on the functional simulator took: seconds, and the elements that saturated in all of its instructions."""
+
+    seconds: float
+    saturated: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """What was measured over a text.
@@ -39,7 +49,7 @@ class Score:
         bits_per_character: all cross-entropy in bits over all characters.
         kl: mean Kullback-Leibler divergence from the reference's prediction, nats; None without a reference.
         top1: share of positions at which the likeliest token is the reference's; None without a reference.
-        reference_bits_per_character: the reference's own.
+        reference_bits_per_character, reference_loss: the reference's own.
     """
 
     tokens: int
@@ -49,6 +59,13 @@ class Score:
     kl: float | None = None
     top1: float | None = None
     reference_bits_per_character: float | None = None
+    reference_loss: float | None = None
+
+    def of_reference(self) -> "Score":
+        """The reference's own loss and bits, with the same divergence and agreement."""
+        if self.reference_loss is None or self.reference_bits_per_character is None:
+            raise ValueError("expected a score that was compared with a reference")
+        return replace(self, loss=self.reference_loss, bits_per_character=self.reference_bits_per_character)
 
 
 def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = None) -> Text:
@@ -80,7 +97,7 @@ def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = 
     return Text(np.concatenate([[start], targets[:-1]]), targets, characters)
 
 
-def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, np.ndarray], None]) -> float:
+def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, np.ndarray], None]) -> Cost:
     """Feed tokens one by one through the compiled program on the functional simulator.
 
     Args:
@@ -89,7 +106,7 @@ def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, n
         each: called with the position and its logits, [V] of float64 (a copy).
 
     Returns:
-        seconds in the simulator.
+        the time in the simulator, and saturations.
 
     Raises:
         BundleError: the bundle stores no logits, or a token outside its vocabulary.
@@ -103,7 +120,7 @@ def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, n
     if int(tokens.max()) >= where.length:
         raise BundleError(f"{bundle.folder}: expected tokens below {where.length}, got {int(tokens.max())}: not this model's tokenizer")
     scale = 2.0**-where.point
-    seconds = 0.0
+    seconds, saturated = 0.0, 0
     with FunctionalSimulator(bundle.core, teacher_forced(bundle.program), bundle.memory()) as machine:
         logits = np.asarray(machine.memory)[where.addr : where.addr + 4 * where.length].view("<i4")
         for position, token in enumerate(tokens.tolist()):
@@ -112,8 +129,9 @@ def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, n
             result = machine.run()
             seconds += time.perf_counter() - begin
             raise_fault(machine, result)
+            saturated = sum(result.saturated.values())
             each(position, logits * scale)
-    return seconds
+    return Cost(seconds, saturated)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -148,10 +166,11 @@ class Tally:
             kl=self.divergence / self.tokens if compared else None,
             top1=self.agreed / self.tokens if compared else None,
             reference_bits_per_character=self.reference_nats * bits if compared else None,
+            reference_loss=self.reference_nats / self.tokens if compared else None,
         )  # fmt: skip
 
 
-def score(bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Callable[[], None] = lambda: None) -> tuple[Score, float]:
+def score(bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Callable[[], None] = lambda: None) -> tuple[Score, Cost]:
     """Score a bundle on a text with the functional simulator.
 
     Args:
@@ -159,7 +178,7 @@ def score(bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Cal
         advance: called after each position.
 
     Returns:
-        the score and the seconds in the simulator. Raises as :func:`functional_logits`.
+        the score and what it took. Raises as :func:`functional_logits`.
     """
     tally = Tally()
 
@@ -167,5 +186,5 @@ def score(bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Cal
         tally.add(logits, int(text.targets[position]), None if reference is None else reference[position])
         advance()
 
-    seconds = functional_logits(bundle, text.inputs, each)
-    return tally.score(text.characters, reference is not None), seconds
+    cost = functional_logits(bundle, text.inputs, each)
+    return tally.score(text.characters, reference is not None), cost

@@ -18,11 +18,15 @@ from trilobit.output import json_option, print_json, print_table, progress
 @click.option("-n", "--tokens", "limit", metavar="N", type=click.IntRange(1), default=None, help="Only the text's first N tokens.")
 @json_option
 def command(folder: Path, text_file: Path, backend: str, reference: str | None, limit: int | None, as_json: bool) -> None:
-    """Score a compiled model on a text, teacher-forced: bits per character, KL and top-1 agreement with the reference."""
+    """Score a compiled model on a text, teacher-forced: bits per character, KL and top-1 agreement with the reference.
+
+    The backend torch scores the reference, and compares it with itself under noise of 1e-6 on its embeddings: the floor
+    below which KL and agreement mean nothing.
+    """
     from trilobit.assembler.bundle import load_bundle
     from trilobit.assembler.compiler.pipeline import resolve
     from trilobit.errors import BundleError, ModelError, ToolError
-    from trilobit.evaluation import Tally, read_text, score
+    from trilobit.evaluation import FLOOR_NOISE, Tally, read_text, score
 
     bundle = load_bundle(folder)
     if bundle.tokenizer is None:
@@ -52,20 +56,22 @@ def command(folder: Path, text_file: Path, backend: str, reference: str | None, 
     with progress(quiet=as_json) as bar:
         task = bar.add_task("scoring", total=len(text.targets))
         if backend == "functional":
-            result, seconds = score(bundle, text, logits, lambda: bar.advance(task))
+            result, cost = score(bundle, text, logits, lambda: bar.advance(task))
+            seconds, saturated = cost.seconds, cost.saturated
         else:
             assert logits is not None
-            tally, seconds = Tally(), reference_seconds
-            for row, target in zip(logits, text.targets.tolist(), strict=True):
-                tally.add(row, target, None)
+            tally, seconds, saturated = Tally(), reference_seconds, None
+            disturbed = reference_logits(model, text.inputs, noise=FLOOR_NOISE)
+            for row, other, target in zip(logits, disturbed, text.targets.tolist(), strict=True):
+                tally.add(other, target, row)
                 bar.advance(task)
-            result = tally.score(text.characters, compared=False)
+            result = tally.score(text.characters, compared=True).of_reference()
 
     data = {
         "bundle": folder, "model": bundle.manifest.name, "core": bundle.core.name, "backend": backend, "text": text_file,
         "tokens": result.tokens, "characters": result.characters, "loss": result.loss, "bits_per_character": result.bits_per_character,
         "reference_bits_per_character": result.reference_bits_per_character, "kl": result.kl, "top1_agreement": result.top1,
-        "seconds": seconds,
+        "saturations": saturated, "seconds": seconds,
     }  # fmt: skip
     if as_json:
         print_json(data)
@@ -76,11 +82,18 @@ def command(folder: Path, text_file: Path, backend: str, reference: str | None, 
         "loss": f"{result.loss:.5f} nats a token",
         "bits per character": f"{result.bits_per_character:.5f}",
     }
-    if result.reference_bits_per_character is not None:
+    if backend == "torch":
+        rows |= {
+            f"KL to itself, {FLOOR_NOISE:g} noise": f"{result.kl:.3e} nats",
+            f"top-1 with itself, {FLOOR_NOISE:g} noise": f"{result.top1:.3%}",
+        }
+    elif result.reference_bits_per_character is not None:
         change = result.bits_per_character / result.reference_bits_per_character - 1
         rows |= {
             "reference": f"{result.reference_bits_per_character:.5f} bits per character ({change:+.3%})",
             "KL": f"{result.kl:.3e} nats",
             "top-1 agreement": f"{result.top1:.3%}",
         }
+    if saturated is not None:
+        rows |= {"saturations": f"{saturated}"}
     print_table(rows | {"time": f"{seconds:.1f} s, {result.tokens / seconds:.1f} tokens/s"})
