@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 
+from trilobit.assembler.compiler import compile_model
 from trilobit.assembler.geometry import compile_geometry
 from trilobit.commands.estimate import command
 from trilobit.errors import ConfigError, ProgramError
@@ -142,6 +143,15 @@ def test_a_shipped_model_is_estimated_by_its_own_program_and_its_core_has_a_boar
     data = verb("tales", "--core", "ulx3s")
     assert data["model"] == "tales" and data["board"]["device"] == "LFE5U-85F"
     assert data["board"]["used"]["luts"] <= data["board"]["available"]["luts"] and data["board"]["fits"]
+
+
+def test_a_bundle_is_estimated_on_its_own_core(tmp_path):
+    compile_model("tales", "ulx3s", tmp_path / "b")
+    bundle, model = verb(str(tmp_path / "b")), verb("tales", "--core", "ulx3s")
+    assert bundle["core"] == "ulx3s" and bundle["cycles_per_token"] == model["cycles_per_token"]
+    assert bundle["ternary_weights_per_token"] == model["ternary_weights_per_token"] == GEOMETRIES["tales"].ternary_weights
+    with pytest.raises(ConfigError, match="compiled for core 'ulx3s'"):
+        CliRunner().invoke(command, [str(tmp_path / "b"), "--core", "axi512"], catch_exceptions=False)
 
 
 def test_people_see_units_and_evidence():
