@@ -27,6 +27,7 @@ from trilobit.model.data import character_tokenizer, load_tokenizer, train_token
 from trilobit.model.distributed import Processes, joined
 from trilobit.model.evaluate import bits_per_character, mean_loss
 from trilobit.model.files import atomic_folder
+from trilobit.model.fused import unfuse
 from trilobit.model.graph import UnsupportedOperation
 from trilobit.model.loss_plot import plot_log
 from trilobit.model.token_shards import TokenShards, documents, write_shards
@@ -138,7 +139,7 @@ def train(
     model = run.model.cpu().eval()
     for layer in model.layers:
         layer._compiled_call_impl = None  # what follows runs, and is traced, as it is written
-    return model, record
+    return unfuse(model), record
 
 
 class _Part(Sequence):

@@ -15,6 +15,7 @@ from trilobit.model.baselines import build_model
 from trilobit.model.batches import Batches
 from trilobit.model.distributed import Processes
 from trilobit.model.files import atomic_folder, open_tensors
+from trilobit.model.fused import fuse
 from trilobit.model.training_config import TrainingConfig
 
 __all__ = ["Run"]
@@ -53,6 +54,8 @@ class Run:
         torch.manual_seed(config.seed)  # the same weights in every process
         self.model = build_model(model_config, config.dropout, config.embedding_dropout).to(self.device).train()
         self.model.set_precision(config.precision)
+        if config.fused:
+            fuse(self.model)
         self.batches = Batches(ids, config, model_config.vocab_size, processes)
         torch.manual_seed(config.seed + 1_000_003 * processes.rank)  # other dropout in each
         if config.compile:

@@ -37,6 +37,7 @@ class TrainingConfig:
         ema: decay a step of the averaged weights, which are then what is evaluated and kept; 0 for none.
         restart: probability that a stream starts from the zero state at a step.
         precision: of the products: fp32, tf32 (the same integers, exact) or bf16 (results rounded to 8 bits).
+        fused: train each BitLinear as one operation (:mod:`trilobit.model.fused`): less memory and, on a GPU, less time.
         compile: compile each layer with torch.compile.
         cuda_graph: replay a whole step as one CUDA graph, for models so small that launches cost more than work; without
             effect on a CPU and on several GPUs.
@@ -65,6 +66,7 @@ class TrainingConfig:
     ema: float = 0.0
     restart: float = 0.1
     precision: str = "fp32"
+    fused: bool = False
     compile: bool = False
     cuda_graph: bool = False
     held_out: float = 0.02
