@@ -3,7 +3,8 @@
 All logic has the core's clock; the SDRAM has twice of it. The pins' registers work on both edges of the core's clock (ODDRX1F, IDDRX1F):
 what belongs to the first half of a clock leaves in its first half. They take a command three clocks after the controller gave it, and
 give sampled data two or one and a half clocks after; with the SDRAM's clock half of its period behind, the first word of a burst is
-sampled 3.5 of its clocks after the edge that took the command (CAS latency 3). So ``io_latency`` is 10; docs/decisions/0004-sdram.md has the sum.
+sampled 3.5 of its clocks after the edge that took the command (CAS latency 3). So ``io_latency`` is 10;
+docs/decisions/0004-sdram.md has the sum.
 """
 
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal
@@ -103,9 +104,11 @@ class BoardTop(wiring.Component):
         with m.Elif(activity != 0):
             m.d.sync += activity.eq(activity - 1)
         states = (system.running, system.waiting, system.fault, activity != 0, system.memory_ready, system.halted, Const(0, 1))
-        for k, lamp in enumerate((*states, heartbeat[-1])[: board.lamps]):
+        lamps = Signal(8)  # registers of their own, so that pins pull nothing of the core towards them
+        m.d.sync += lamps.eq(Cat(*states, heartbeat[-1]))
+        for k in range(board.lamps):
             m.submodules[f"led{k}"] = led = io.Buffer("o", platform.request("led", k, dir="-"))
-            m.d.comb += led.o.eq(lamp)
+            m.d.comb += led.o.eq(lamps[k])
 
         # ---- SDRAM -----------------------------------------------------------------------------------------------------------
         m.submodules.pads = pads = SdramPads(platform.request("sdram", 0, dir="-"))
