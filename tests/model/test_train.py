@@ -135,6 +135,20 @@ def test_shipped_model_on_held_out_text():
     assert sum(p.numel() for p in load_pretrained(TALES).parameters() if p.ndim == 2) > 500_000
 
 
+@pytest.mark.parametrize(
+    ("name", "ternary", "size", "loss"), [("shakespeare", 6_832_896, 1_700_000, 1.25), ("shakespeare-tiny", 448_800, 200_000, 1.35)]
+)
+def test_shipped_character_models(name, ternary, size, loss):
+    """On 2,500 characters of the validation text; random text of these letters would cost above 3 nats."""
+    folder = TALES.parent / name
+    score = evaluate_text(folder, (HERE / "data" / "shakespeare_heldout.txt").read_text())
+    print(score)
+    assert score.tokens == score.characters == 2500 and score.loss < loss
+    graph = load_graph(folder)
+    assert sum(n.attrs["rows"] * n.attrs["cols"] for n in graph.nodes if n.op == "bitlinear") == ternary
+    assert graph.calibration.tokens >= 20_000 and sum(path.stat().st_size for path in folder.iterdir()) < size
+
+
 def test_reference_logits_checks_tokens():
     with pytest.raises(ModelError, match=r"expected \[T\] of 0\.\.63"):
         reference_logits(HERE / "data" / "toy", np.array([64]))
