@@ -68,7 +68,7 @@ test-full: lint
 
 bench: $(VENV)/.ready
 	$(BIN)/python bench/rtl_speed.py
-	$(BIN)/python bench/rtl_speed.py --core axi512 --geometry 1024/4/2816/4096
+	$(BIN)/python bench/rtl_speed.py --core axi512 --geometry 2560/2/6912/3200
 	$(BIN)/python bench/levers.py
 	$(BIN)/python bench/paper.py
 	for geometry in 370m 1.3b 2.7b; do \
