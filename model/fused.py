@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from trilobit.model.reference import SCALE_FLOOR, BitLinear, round_half_away
 
-kernels: ModuleType | None
+kernels: ModuleType | None = None
 try:  # Triton comes with PyTorch's CUDA builds only
-    from trilobit.model import fused_kernels as kernels
+    from trilobit.model import fused_kernels
+
+    kernels = fused_kernels
 except ImportError:
-    kernels = None
+    pass
 
 __all__ = [
     "FusedBitLinear", "bitlinear", "fuse", "quantise_rows_twin", "quantise_weight_twin", "rows_backward_twin", "scale_rows_twin",

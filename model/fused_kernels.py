@@ -71,7 +71,7 @@ def _rows_backward(dy, x, gain, inverse, scales, dx, q, dgain, M, K, HAS_GAIN: t
     if HAS_GAIN:
         weight = tl.load(gain + column, mask=valid, other=0.0)
     for row in range(tl.program_id(0), M, tl.num_programs(0)):
-        place = row.to(tl.int64) * K + column
+        place = tl.cast(row, tl.int64) * K + column
         rms, scale = tl.load(inverse + row), tl.load(scales + row)
         normed = tl.load(x + place, mask=valid, other=0.0).to(tl.float32) * rms
         grad = tl.load(dy + place, mask=valid, other=0.0).to(tl.float32) * scale
