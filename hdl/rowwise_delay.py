@@ -62,7 +62,7 @@ def delay_in_memory(m: Module, name: str, tick, value, cycle: int, to: int, stag
         raise ValueError(f"{name}: expected a delay of 3 to 32 clocks, got {cycles}")
     value = Value.cast(value)
     # What a word holds while it is read and written at once doesn't matter: that never happens.
-    memory: Memory = Memory(shape=len(value), depth=32, init=[], attrs={"ram_style": "block", "no_rw_check": 1})
+    memory: Memory = Memory(shape=len(value), depth=32, init=[], attrs={"ram_style": "block", "no_rw_check": 1})  # type: ignore[dict-item]
     m.submodules[name] = memory
     write, read = memory.write_port(domain=stage(cycle + 1)), memory.read_port(domain=stage(to - 1))
     held = Signal(value.shape(), name=f"{name}_held", reset_less=True)

@@ -59,7 +59,7 @@ def command(folder: Path, text_file: Path, backend: str, reference: str | None, 
             result, cost = score(bundle, text, logits, lambda: bar.advance(task))
             seconds, saturated = cost.seconds, cost.saturated
         else:
-            assert logits is not None
+            assert logits is not None and model is not None
             tally, seconds, saturated = Tally(), reference_seconds, None
             disturbed = reference_logits(model, text.inputs, noise=FLOOR_NOISE)
             for row, other, target in zip(logits, disturbed, text.targets.tolist(), strict=True):
