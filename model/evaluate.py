@@ -106,21 +106,24 @@ def score(model: Any, tokenizer: Tokenizer, text: str, context: int = 512, chunk
 
 
 def _logits(model: MatMulFreeLM, ids: torch.Tensor, chunk: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """(start, logits [n, V]) of a stream of ids [T], from the zero state, ``chunk`` tokens at a time."""
-    state = model.init_state(1)
-    for start in range(0, len(ids), chunk):
-        logits, _, state = model.forward_all(ids[None, start : start + chunk], state)
-        yield start, logits[0]
+    """(start, logits [B, n, V]) of streams of ids [B, T], from the zero state, ``chunk`` tokens of each at a time."""
+    state = model.init_state(len(ids))
+    for start in range(0, ids.shape[1], chunk):
+        logits, _, state = model.forward_all(ids[:, start : start + chunk], state)
+        yield start, logits
 
 
 @torch.no_grad()
-def reference_logits(folder: str | Path, token_ids: np.ndarray, chunk: int = 512, *, noise: float = 0.0, seed: int = 1) -> np.ndarray:
+def reference_logits(
+    folder: str | Path, token_ids: np.ndarray, chunk: int = 512, *, noise: float = 0.0, seed: int = 1, streams: int = 1
+) -> np.ndarray:
     """Teacher-forced logits of the reference: the row t is the prediction after tokens 0..t.
 
     Args:
         folder: a model in the published or packed layout.
         token_ids: [T] integers, one stream from the zero state.
         chunk: tokens computed at once; only memory depends on it.
+        streams: T tokens are so many equal parts one after the other, each from the zero state.
         noise: standard deviation of Gaussian noise added to each token's embedding, new at each position (``seed``).
 
     Returns:
@@ -142,10 +145,13 @@ def reference_logits(folder: str | Path, token_ids: np.ndarray, chunk: int = 512
     V = model.config.vocab_size
     if ids.ndim != 1 or (len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= V)):
         raise ModelError(f"token ids: expected [T] of 0..{V - 1}, got shape {list(ids.shape)} with other values")
-    out = np.empty((len(ids), V), np.float32)
-    for start, logits in _logits(model, ids, chunk):
-        out[start : start + len(logits)] = logits.numpy()
-    return out
+    if len(ids) % streams:
+        raise ModelError(f"expected a multiple of {streams} tokens for {streams} streams, got {len(ids)}")
+    ids = ids.reshape(streams, -1)
+    out = np.empty((*ids.shape, V), np.float32)
+    for start, logits in _logits(model, ids, max(chunk // streams, 1)):
+        out[:, start : start + logits.shape[1]] = logits.numpy()
+    return out.reshape(-1, V)
 
 
 def evaluate_text(folder: str | Path, text: str, chunk: int = 512) -> TextScore:

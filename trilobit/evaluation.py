@@ -13,7 +13,7 @@ from trilobit.assembler.bundle import Bundle, teacher_forced
 from trilobit.errors import BundleError, ModelError
 from trilobit.running import raise_fault
 
-__all__ = ["FLOOR_NOISE", "Cost", "Score", "Tally", "Text", "functional_logits", "read_text", "score"]
+__all__ = ["FLOOR_NOISE", "Cost", "Score", "Tally", "Text", "batched_logits", "functional_logits", "read_text", "score"]
 
 FLOOR_NOISE = 1e-6  # on the reference's embeddings: what it then differs from itself is its floor
 
@@ -68,7 +68,7 @@ class Score:
         return replace(self, loss=self.reference_loss, bits_per_character=self.reference_bits_per_character)
 
 
-def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = None) -> Text:
+def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = None, streams: int = 1) -> Text:
     """A text file as tokens.
 
     Args:
@@ -76,9 +76,10 @@ def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = 
         tokenizer_file: the model's tokenizer.json.
         start: token before the first.
         limit: predictions at most.
+        streams: their number is a multiple of it: a few at the end may be left out.
 
     Raises:
-        ModelError: a file that can't be read, or an empty text.
+        ModelError: a file that can't be read, or a text with fewer tokens than streams.
     """
     from trilobit.model.data import encode, load_tokenizer
 
@@ -89,11 +90,13 @@ def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = 
     tokenizer = load_tokenizer(tokenizer_file)
     targets = encode(tokenizer, text)
     characters = len(text)
-    if limit is not None and limit < len(targets):
+    limit = len(targets) if limit is None else min(limit, len(targets))
+    limit -= limit % streams
+    if limit < len(targets):
         targets = targets[:limit]
         characters = len(tokenizer.decode(targets.tolist(), skip_special_tokens=False))
     if not len(targets):
-        raise ModelError(f"{path}: expected a text to score, got an empty one")
+        raise ModelError(f"{path}: expected a text of at least {streams} tokens to score, got an empty or a shorter one")
     return Text(np.concatenate([[start], targets[:-1]]), targets, characters)
 
 
@@ -170,12 +173,39 @@ class Tally:
         )  # fmt: skip
 
 
-def score(bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Callable[[], None] = lambda: None) -> tuple[Score, Cost]:
+def batched_logits(bundle: Bundle, inputs: np.ndarray, each: Callable[[int, np.ndarray], None]) -> Cost:
+    """As :func:`functional_logits`, for several streams at once: the same integers, sooner.
+
+    Args:
+        inputs: [B, T] tokens.
+        each: called with the position in the streams and their logits, [B, V].
+    """
+    from trilobit.batched import BatchedSimulator
+
+    where = bundle.manifest.logits
+    if where.addr is None:
+        raise BundleError(f"{bundle.folder}: expected a bundle that stores its logits; compile it with --store-logits")
+    if int(inputs.max()) >= where.length:
+        raise BundleError(f"{bundle.folder}: expected tokens below {where.length}, got {int(inputs.max())}: not this model's tokenizer")
+    seconds = 0.0
+    machine = BatchedSimulator(bundle.core, bundle.program, bundle.memory(), where, len(inputs))
+    for position, tokens in enumerate(inputs.T):
+        begin = time.perf_counter()
+        logits = machine.step(tokens)
+        seconds += time.perf_counter() - begin
+        each(position, logits)
+    return Cost(seconds, machine.saturated)
+
+
+def score(
+    bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Callable[[], None] = lambda: None, *, streams: int = 1
+) -> tuple[Score, Cost]:
     """Score a bundle on a text with the functional simulator.
 
     Args:
-        reference: the reference's logits [T, V], or None.
+        reference: the reference's logits [T, V], or None; over the same streams.
         advance: called after each position.
+        streams: read the text as so many equal parts side by side, each from the zero state; T is a multiple of it.
 
     Returns:
         the score and what it took. Raises as :func:`functional_logits`.
@@ -186,5 +216,15 @@ def score(bundle: Bundle, text: Text, reference: np.ndarray | None, advance: Cal
         tally.add(logits, int(text.targets[position]), None if reference is None else reference[position])
         advance()
 
-    cost = functional_logits(bundle, text.inputs, each)
+    if streams == 1:
+        cost = functional_logits(bundle, text.inputs, each)
+    else:
+        inputs = text.inputs.reshape(streams, -1)
+        length = inputs.shape[1]
+
+        def each_of_all(position: int, logits: np.ndarray) -> None:
+            for stream, row in enumerate(logits):
+                each(stream * length + position, row)
+
+        cost = batched_logits(bundle, inputs, each_of_all)
     return tally.score(text.characters, reference is not None), cost

@@ -55,6 +55,17 @@ def test_reference_under_noise_is_near_itself_and_repeats():
     assert np.abs(reference_logits(model, ids, noise=0.1) - exact).max() > 10 * np.abs(noisy - exact).max()
 
 
+def test_streams_score_the_same_text_side_by_side(bundles):
+    pytest.importorskip("torch", reason="the reference needs PyTorch")
+    options = ("--bundle", bundles / "logits", "--text", bundles / "text.txt", "-n", 11, "--streams", 2)
+    program, reference = (json.loads(run(*options, "--backend", backend).stdout) for backend in ("functional", "torch"))
+    assert program["tokens"] == reference["tokens"] == 10 and program["streams"] == 2  # the eleventh is left out
+    assert program["reference_bits_per_character"] == pytest.approx(reference["bits_per_character"], rel=1e-12)
+    assert 0 < program["kl"] < 5e-3 and program["saturations"] == 0
+    result = run("--bundle", bundles / "logits", "--text", bundles / "text.txt", "--streams", 100000)
+    assert result.exit_code == 2 and "at least 100000 tokens" in result.stderr
+
+
 def test_without_a_reference_and_with_a_limit(bundles):
     data = json.loads(run("--bundle", bundles / "logits", "--text", bundles / "text.txt", "--reference", "none", "-n", 5).stdout)
     assert data["tokens"] == 5

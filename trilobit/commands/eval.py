@@ -16,8 +16,10 @@ from trilobit.output import json_option, print_json, print_table, progress
 @click.option("--reference", metavar="MODEL", default=None,
               help="Folder or name of the reference; default: the shipped model of the bundle's name. 'none' leaves it out.")  # fmt: skip
 @click.option("-n", "--tokens", "limit", metavar="N", type=click.IntRange(1), default=None, help="Only the text's first N tokens.")
+@click.option("--streams", metavar="B", type=click.IntRange(1), default=1, show_default=True,
+              help="Read the text as B equal parts side by side, each from the zero state: sooner.")  # fmt: skip
 @json_option
-def command(folder: Path, text_file: Path, backend: str, reference: str | None, limit: int | None, as_json: bool) -> None:
+def command(folder: Path, text_file: Path, backend: str, reference: str | None, limit: int | None, streams: int, as_json: bool) -> None:
     """Score a compiled model on a text, teacher-forced: bits per character, KL and top-1 agreement with the reference.
 
     The backend torch scores the reference, and compares it with itself under noise of 1e-6 on its embeddings: the floor
@@ -34,7 +36,7 @@ def command(folder: Path, text_file: Path, backend: str, reference: str | None, 
     first = bundle.manifest.bos_token_id if bundle.manifest.bos_token_id is not None else bundle.manifest.eos_token_id
     if first is None:
         raise BundleError(f"{folder}: expected a token to begin with (bos or eos), this model has none")
-    text = read_text(text_file, bundle.tokenizer, first, limit)
+    text = read_text(text_file, bundle.tokenizer, first, limit, streams)
     compared = backend == "torch" or reference != "none"
     model = resolve(reference or bundle.manifest.name) if compared else None
     if compared and model is None:
@@ -50,18 +52,18 @@ def command(folder: Path, text_file: Path, backend: str, reference: str | None, 
                 raise
             raise ToolError('expected PyTorch for the reference, found none; pip install "trilobit[model]", or --reference none') from error
         begin = time.perf_counter()
-        logits = reference_logits(model, text.inputs)
+        logits = reference_logits(model, text.inputs, streams=streams)
         reference_seconds = time.perf_counter() - begin
 
     with progress(quiet=as_json) as bar:
         task = bar.add_task("scoring", total=len(text.targets))
         if backend == "functional":
-            result, cost = score(bundle, text, logits, lambda: bar.advance(task))
+            result, cost = score(bundle, text, logits, lambda: bar.advance(task), streams=streams)
             seconds, saturated = cost.seconds, cost.saturated
         else:
             assert logits is not None and model is not None
             tally, seconds, saturated = Tally(), reference_seconds, None
-            disturbed = reference_logits(model, text.inputs, noise=FLOOR_NOISE)
+            disturbed = reference_logits(model, text.inputs, noise=FLOOR_NOISE, streams=streams)
             for row, other, target in zip(logits, disturbed, text.targets.tolist(), strict=True):
                 tally.add(other, target, row)
                 bar.advance(task)
@@ -69,9 +71,9 @@ def command(folder: Path, text_file: Path, backend: str, reference: str | None, 
 
     data = {
         "bundle": folder, "model": bundle.manifest.name, "core": bundle.core.name, "backend": backend, "text": text_file,
-        "tokens": result.tokens, "characters": result.characters, "loss": result.loss, "bits_per_character": result.bits_per_character,
-        "reference_bits_per_character": result.reference_bits_per_character, "kl": result.kl, "top1_agreement": result.top1,
-        "saturations": saturated, "seconds": seconds,
+        "streams": streams, "tokens": result.tokens, "characters": result.characters, "loss": result.loss,
+        "bits_per_character": result.bits_per_character, "reference_bits_per_character": result.reference_bits_per_character,
+        "kl": result.kl, "top1_agreement": result.top1, "saturations": saturated, "seconds": seconds,
     }  # fmt: skip
     if as_json:
         print_json(data)
