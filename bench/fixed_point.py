@@ -2,9 +2,10 @@
 
 ::
 
-    python bench/fixed_point.py fidelity NAME MODEL TEXT    # trilobit eval on both backends, 20,480 tokens (tens of minutes)
+    python bench/fixed_point.py fidelity NAME MODEL TEXT    # trilobit eval on both backends, 20,480 tokens
     python bench/fixed_point.py study NAME MODEL TEXT       # a row a variant, some thousand positions each
     python bench/fixed_point.py state [NAME MODEL TEXT]...  # error of the recurrent state over 2,000 tokens
+    python bench/fixed_point.py outlier NAME MODEL TEXT     # one channel of the residual stream far above the others
     python bench/fixed_point.py plot                        # docs/fixed-point-*.svg from the results
 
 MODEL is a folder (or a shipped name), TEXT held-out text of its kind; results go to ``bench/results/fixed_point_*.json``, what takes
@@ -44,6 +45,9 @@ VARIANTS: dict[str, Arithmetic] = {
     "state 12 bits": Arithmetic(state_bits=12),
     "state 16 bits": Arithmetic(state_bits=16),
     "state 24 bits": Arithmetic(state_bits=24),
+    "norm operands 14 bits": Arithmetic(operand_bits=14),
+    "norm operands 16 bits": Arithmetic(operand_bits=16),
+    "norm operands 22 bits": Arithmetic(operand_bits=22),
     "tables 2^2": Arithmetic(exp2_bits=2, recip_bits=2),
     "tables 2^4": Arithmetic(exp2_bits=4, recip_bits=4),
     "tables 2^6": Arithmetic(exp2_bits=6, recip_bits=6),
@@ -73,7 +77,7 @@ def save(name: str, data: dict[str, Any]) -> None:
 # ---- fidelity ------------------------------------------------------------------------------------------------------------
 
 
-def fidelity(name: str, model: str, text: Path, tokens: int, work: Path) -> None:
+def fidelity(name: str, model: str, text: Path, tokens: int, count: int, work: Path) -> None:
     """``trilobit eval`` on both backends; its JSON is kept under ``work`` and not computed again."""
     folder, bundle = folder_of(model), work / name
     work.mkdir(parents=True, exist_ok=True)
@@ -84,21 +88,8 @@ def fidelity(name: str, model: str, text: Path, tokens: int, work: Path) -> None
     for backend in ("functional", "torch"):
         kept = work / f"{name}-{backend}.json"
         if not (kept.is_file() and kept.stat().st_size):
-            command = [
-                *cli,
-                "eval",
-                "--bundle",
-                bundle,
-                "--text",
-                text,
-                "--reference",
-                folder,
-                "-n",
-                str(tokens),
-                "--backend",
-                backend,
-                "--json",
-            ]
+            command: list[Any] = [*cli, "eval", "--bundle", bundle, "--text", text, "--reference", folder, "--streams", str(count)]
+            command += ["-n", str(tokens), "--backend", backend, "--json"]
             write_text(kept, subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         data = json.loads(kept.read_text())
         row[backend] = {k: v for k, v in data.items() if k not in ("bundle", "text", "model", "core", "backend")}
@@ -182,10 +173,10 @@ def study(name: str, model: str, text: Path, count: int, length: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["fidelity", "study", "state", "plot"])
+    parser.add_argument("what", choices=["fidelity", "study", "state", "outlier", "plot"])
     parser.add_argument("models", nargs="*", metavar="NAME MODEL TEXT")
     parser.add_argument("--tokens", type=int, default=20480, help="of fidelity")
-    parser.add_argument("--streams", type=int, default=16, help="of study and state: texts read side by side")
+    parser.add_argument("--streams", type=int, default=16, help="texts read side by side")
     parser.add_argument("--length", type=int, default=256, help="tokens of each")
     parser.add_argument("--work", type=Path, default=Path("build/fixed_point"))
     given = parser.parse_args()
@@ -202,7 +193,11 @@ def main() -> None:
         state(triples, given.streams, given.length)
     for name, model, text in triples:
         if given.what == "fidelity":
-            fidelity(name, model, text, given.tokens, given.work)
+            fidelity(name, model, text, given.tokens, given.streams, given.work)
+        elif given.what == "outlier":
+            from fixed_point_outlier import outlier
+
+            outlier(name, model, text, given.streams, given.length, given.work)
         elif given.what == "study":
             study(name, model, text, given.streams, given.length)
 

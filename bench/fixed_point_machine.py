@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from trilobit.assembler.compiler import points
+from trilobit.assembler.compiler import norms, points
 from trilobit.assembler.compiler.pipeline import Compiled, compile_graph
 from trilobit.batched import BatchedSimulator
 from trilobit.isa import semantics
@@ -70,6 +70,7 @@ class Arithmetic:
         narrow_bits: of vectors that are not wide, 8 to 24: the compiler's binary points follow. Embeddings, constants and gains keep 16.
         state_bits: of the recurrent state, 8 to 32, at the top of its 32.
         sum_bits: of what add and sub make (the residual stream), likewise.
+        operand_bits: of what the norm unit reads, 12 to 24.
         exp2_bits, recip_bits: the tables have 2^bits entries.
         interpolate: whether tables interpolate.
         results: rounding of all vector results: "half up" or "truncate".
@@ -80,6 +81,7 @@ class Arithmetic:
     narrow_bits: int = 16
     state_bits: int = 32
     sum_bits: int = 32
+    operand_bits: int = 18
     exp2_bits: int = 8
     recip_bits: int = 8
     interpolate: bool = True
@@ -94,7 +96,7 @@ class Arithmetic:
             # The compiler names a headroom for the vectors that it may make narrow, and none for what memory holds in 16 bits.
             return _fit(top, self.narrow_bits if bits == 16 and headroom is not None else bits, headroom or 0)
 
-        with patch.object(points, "fit", fit):
+        with patch.object(points, "fit", fit), patch.object(norms, "_OPERAND_BITS", self.operand_bits):
             return compile_graph(folder, core, store_logits=True)
 
     @contextlib.contextmanager
@@ -140,7 +142,7 @@ class Machine(BatchedSimulator):
 
     def __init__(self, compiled: Compiled, streams: int, arithmetic: Arithmetic | None = None):
         self.arithmetic = arithmetic or Arithmetic()
-        self.narrow_bits = self.arithmetic.narrow_bits
+        self.narrow_bits, self.operand_bits = self.arithmetic.narrow_bits, self.arithmetic.operand_bits
         self.on_lerp: Callable[[int, np.ndarray, np.ndarray], None] | None = None
         super().__init__(compiled.core, compiled.program, compiled.memory(), compiled.logits, streams)
 

@@ -72,6 +72,7 @@ class BatchedSimulator:
     """
 
     narrow_bits = 16
+    operand_bits = 18  # of the norm unit
 
     def __init__(self, core: CoreConfig, program: Program, memory: np.ndarray, logits: Logits, streams: int):
         if logits.addr is None:
@@ -156,16 +157,16 @@ class BatchedSimulator:
         a, b = (self.registers[i[name], :, :n] for name in ("va", "vb"))
         gains = self.stream.gains(n) if i["gain"] else None
         s = semantics._Saturation((self.streams, n))
-        x, w = s.sat(semantics.rs(a, i["sha"]), 18), s.sat(semantics.rs(b, i["shb"]), 18)
+        x, w = s.sat(semantics.rs(a, i["sha"]), self.operand_bits), s.sat(semantics.rs(b, i["shb"]), self.operand_bits)
         if gains is not None:
-            w = s.sat(semantics.rs(w * gains, i["sho"]), 18)
+            w = s.sat(semantics.rs(w * gains, i["sho"]), self.operand_bits)
         total = (w * w).sum(axis=1) + ((x * x).sum(axis=1) * i["eps_m"] >> i["eps_e"]) + (i["k_m"] << i["k_e"])
         self.scalars[i["sc"]] = _square_norm(total)
         self.saturated += int(s.mask.sum())
 
     def _operand(self, i: Instruction, s: semantics._Saturation) -> tuple[np.ndarray, np.ndarray]:
         n = i["len"]
-        x = s.sat(semantics.rs(self.registers[i["va"], :, :n], i["sha"]), 18)
+        x = s.sat(semantics.rs(self.registers[i["va"], :, :n], i["sha"]), self.operand_bits)
         return x, x * self.stream.gains(n) if i["gain"] else x
 
     @staticmethod
