@@ -81,7 +81,7 @@ class ActivationBuffers(wiring.Component):
         m.d.comb += [
             write.ok.eq(~pick(wars, write.buf)),
             read.scale_ok.eq(~pick(raws, read.buf) | pick(starteds, read.buf)),
-            read.ok.eq(~pick(raws, read.buf) | (pick(starteds, read.buf) & (read.beat < pick(beat_counts, read.buf)))),
+            read.ok.eq(pick([~r | (s & (read.beat < n)) for r, s, n in zip(raws, starteds, beat_counts, strict=True)], read.buf)),
             read.length.eq(pick(lengths, read.buf)),
             read.scale.eq(Mux(read.buf, scales[1].as_value(), scales[0].as_value())),
         ]

@@ -108,7 +108,7 @@ class Core(wiring.Component):
         regfile = RegisterFile(config, reads=6, writes=4, debug=self.debug)
         pc = ProgramCounter(config)
         prompts, outputs = BlockFifo(24, QUEUE_DEPTH), BlockFifo(24, QUEUE_DEPTH)
-        queues = Cat(Cat(q.i_valid, q.o_valid & q.o_ready, ~q.o_valid & q.level.any()) for q in (prompts, outputs)).any()
+        queues = Cat(Cat(q.i_valid, q.o_valid & q.o_ready, ~q.o_valid & ~q.empty) for q in (prompts, outputs)).any()
         for name, part in {"regfile": regfile, "pc": pc, "prompts": prompts, "outputs": outputs}.items():
             m.submodules[name] = clocked("control", part)
         m.submodules.actbuf = actbuf = ActivationBuffers(config)

@@ -7,18 +7,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from trilobit.isa.counters import COUNTERS, STALLS
+
 __all__ = ["COUNTERS", "READ_CLOCKS", "STALLS", "Counters", "SweptCounters"]
 
-# Why the program counter didn't issue in a cycle; at most one cause a cycle, the first that holds in this order.
-STALLS = ("fetch", "unit_ldst", "unit_rmsnorm", "unit_tmatmul", "unit_rowwise", "read_port", "write_port", "activations", "token",
-          "stream_queue", "host", "output", "drain")  # fmt: skip
-COUNTERS = (
-    "cycles", "issued",
-    *(f"stall_{cause}" for cause in STALLS),
-    "busy_ldst", "busy_rmsnorm", "busy_tmatmul", "busy_rowwise",
-    "matmul_beats", "matmul_wait_weights", "matmul_wait_activations", "matmul_wait_output",
-    "stream_read_beats", "ldst_read_beats", "write_beats", "saturated",
-)  # fmt: skip
 WIDTH = 40
 RUN_BITS = 8
 SLOT_BITS = 5
@@ -109,13 +101,15 @@ class SweptCounters(wiring.Component):
         slot, here = Signal(SLOT_BITS), Signal(slots, init=1)  # the visited counter: number, one-hot
         m.d.sync += [slot.eq(slot + 1), here.eq(here.rotate_left(1))]
         lows = [Signal(LOW_BITS, name=f"low_{name}") for name in COUNTERS[:-1]]
-        for low, event in zip(lows, self.events, strict=False):
-            m.d.sync += low.eq(low + (event & self.enable))
+        events, amount = Signal(len(lows)), Signal.like(self.saturated)  # of the cycle before: they come late in it
+        m.d.sync += [events.eq(self.events & self.enable.replicate(len(lows))), amount.eq(Mux(self.enable, self.saturated, 0))]
+        for low, event in zip(lows, events, strict=True):
+            m.d.sync += low.eq(low + event)
         saturated = Signal(LOW_BITS + len(self.saturated))
         last = here[len(lows)]
-        m.d.sync += saturated.eq(Mux(last, saturated[:LOW_BITS], saturated) + Mux(self.enable, self.saturated, 0))
+        m.d.sync += saturated.eq(Mux(last, saturated[:LOW_BITS], saturated) + amount)
         with m.If(self.clear):
-            m.d.sync += [*(low.eq(0) for low in lows), saturated.eq(0)]
+            m.d.sync += [*(low.eq(0) for low in lows), saturated.eq(0), events.eq(0), amount.eq(0)]
 
         # ---- a visit: the word is read, then written ---------------------------------------------------------------------
         chosen = reduce(or_, (low & bit.replicate(LOW_BITS) for low, bit in zip([*lows, saturated[:LOW_BITS]], here, strict=False)))

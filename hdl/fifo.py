@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Shape, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 __all__ = ["BLOCK_FIFO_LATENCY", "BlockFifo", "SmallFifo"]
 
@@ -42,7 +43,7 @@ class SmallFifo(wiring.Component):
         m.submodules.memory = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
         wport, rport = storage.write_port(), storage.read_port(domain="comb")
         m.d.comb += [
-            self.i_ready.eq(self.level != self._depth),
+            self.i_ready.eq(~self.level[ceil_log2(self._depth)]),  # never more than depth
             self.o_valid.eq(self.level != 0),
             self.o_data.eq(rport.data),
             wport.data.eq(self.i_data),
@@ -71,11 +72,13 @@ class BlockFifo(wiring.Component):
         Empties the queue.
     level : Out
         Items in the queue.
+    empty : Out(1)
+        There are none.
     """
 
     def __init__(self, shape, depth: int):
         self._shape, self._depth = Shape.cast(shape), depth
-        super().__init__(_members(shape, depth))
+        super().__init__(_members(shape, depth) | {"empty": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -85,20 +88,23 @@ class BlockFifo(wiring.Component):
         )
         wport, rport = storage.write_port(), storage.read_port()
         stored = Signal(range(self._depth + 1))  # items in the memory that the output register hasn't
+        some = Signal()  # stored isn't zero
         offered = Signal()
         put, fetch = self.i_valid & self.i_ready, Signal()
         m.d.comb += [
-            self.i_ready.eq(stored != self._depth),
-            fetch.eq((stored != 0) & (~offered | self.o_ready)),
+            self.i_ready.eq(~stored[-1]),
+            fetch.eq(some & (~offered | self.o_ready)),
             wport.data.eq(self.i_data),
             wport.en.eq(put),
             rport.en.eq(fetch),
             self.o_valid.eq(offered),
             self.o_data.eq(rport.data),
             self.level.eq(stored + offered),
+            self.empty.eq(~some & ~offered),
         ]
         m.d.sync += [
             stored.eq(stored + put - fetch),
+            some.eq(put | (some & ~(fetch & (stored == 1)))),
             offered.eq(fetch | (offered & ~self.o_ready)),
         ]
         with m.If(put):
@@ -106,5 +112,5 @@ class BlockFifo(wiring.Component):
         with m.If(fetch):
             m.d.sync += rport.addr.eq(rport.addr + 1)
         with m.If(self.flush):
-            m.d.sync += [stored.eq(0), offered.eq(0), rport.addr.eq(wport.addr + put)]
+            m.d.sync += [stored.eq(0), some.eq(0), offered.eq(0), rport.addr.eq(wport.addr + put)]
         return m

@@ -2,10 +2,11 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from trilobit.hdl.fifo import BlockFifo
 from trilobit.hdl.gearbox import Packer, Unpacker
 from trilobit.hdl.interfaces import (
     ELEMENT_BITS,
@@ -63,7 +64,7 @@ class LoadStore(wiring.Component):
     def load_clocks(config: CoreConfig, length: int, wide: int) -> int:
         """Clocks from the command of ``ldv`` to its retirement with ideal memory and a free register."""
         beats = -(-length * (4 if wide else 2) // config.beat_bytes)
-        return 5 + max(-(-length // config.lanes), beats)
+        return 6 + max(-(-length // config.lanes), beats)
 
     def elaborate(self, platform):
         m = Module()
@@ -73,7 +74,7 @@ class LoadStore(wiring.Component):
 
         m.submodules.unpacker = unpacker = Unpacker(n, lanes, config.max_length)
         m.submodules.packer = packer = Packer(n, lanes, config.max_length)
-        m.submodules.landing = landing = SyncFIFOBuffered(width=8 * n, depth=config.load_fifo_beats)
+        m.submodules.landing = landing = BlockFifo(8 * n, config.load_fifo_beats)
 
         # The instruction. ``addr`` and ``beats`` count through the bursts.
         pc, vd, va, length = Signal(16), Signal(3), Signal(3), Signal(16)
@@ -95,7 +96,8 @@ class LoadStore(wiring.Component):
 
         op = self.cmd.word[:8]
         credits = Signal(range(config.load_fifo_beats + 1), init=config.load_fifo_beats)
-        take = landing.r_rdy & unpacker.i_ready
+        take = landing.o_valid & unpacker.i_ready
+        asking = Signal()  # a request is offered: from the cycle after there is room for its answer
         asked = self.rd_valid & self.rd_ready
         m.d.sync += credits.eq(credits + take - Mux(asked, chunk, 0))
         sent = Signal(range(burst + 1))  # beats of the current write burst that are still to go
@@ -147,9 +149,10 @@ class LoadStore(wiring.Component):
                     m.d.comb += unpacker.start.eq(1)
                     m.next = "LOAD"
             with m.State("LOAD"):
-                m.d.comb += self.rd_valid.eq((beats != 0) & (credits >= chunk))
+                m.d.sync += asking.eq((beats != 0) & (credits >= chunk))
+                m.d.comb += self.rd_valid.eq(asking)
                 with m.If(asked):
-                    m.d.sync += [addr.eq(after), beats.eq(beats - chunk)]
+                    m.d.sync += [addr.eq(after), beats.eq(beats - chunk), asking.eq(0)]
                 with m.If(unpacker.o_valid & unpacker.o_last):
                     m.d.comb += self.retire.valid.eq(1)
                     m.next = "IDLE"
@@ -183,8 +186,8 @@ class LoadStore(wiring.Component):
         word = Signal(range(self.config.words))
         tail = length[: ceil_log2(lanes)] if lanes > 1 else 0
         m.d.comb += [
-            landing.w_en.eq(self.rdata_valid), landing.w_data.eq(self.rdata),
-            landing.r_en.eq(unpacker.i_ready), unpacker.i_valid.eq(landing.r_rdy), unpacker.i_data.eq(landing.r_data),
+            landing.i_valid.eq(self.rdata_valid), landing.i_data.eq(self.rdata),
+            landing.o_ready.eq(unpacker.i_ready), unpacker.i_valid.eq(landing.o_valid), unpacker.i_data.eq(landing.o_data),
             unpacker.o_ready.eq(1),
             self.write.chk_reg.eq(vd), self.write.reg.eq(vd), self.write.addr.eq(word),
             self.write.en.eq(unpacker.o_valid), self.write.data.eq(unpacker.o_data),

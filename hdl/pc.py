@@ -29,7 +29,7 @@ class ProgramCounter(wiring.Component):
     """Issues instructions in order; an instruction leaves when its unit, its ports and what it waits for are free.
 
     Five stages: fetch (instruction memory), word, check (length and addresses), issue, and command: there an instruction that has been
-    issued, with its claims, waits for its unit; the next one leaves issue when it is gone. So no unit's readiness is looked at before the
+    issued waits for its unit, making its claims; the next one leaves issue when it is gone. So no unit's readiness is looked at before the
     end of a cycle. A branch taken costs four clocks, an instruction of a unit two, ``emb`` three, any other one.
     A fault that is seen here (undefined opcode, length, address, read-only memory, token, pc outside the program) is precise: older
     instructions finish first. A fault reported by a unit stops the core at once.
@@ -116,15 +116,16 @@ class ProgramCounter(wiring.Component):
 
         # ---- issue -------------------------------------------------------------------------------------------------------
         token_pending, prompt = Signal(), Signal()
+        command, command_unit, command_pc, command_word = Signal(), Signal(len(UNITS)), Signal(16), Signal.like(word)
         emitted, inflight = Signal(32), Signal(6)
         counters = Array(Signal(16, name=f"x{k}") for k in range(4))
         counter = counters[decode(word, "cnt")]
-        idle = inflight == 0
+        idle = (inflight == 0) & ~command
         # A token is compared in emb's first cycle at issue with the token known; the next one decides.
         compared, too_high = Signal(), Signal()
         compares = i_valid & ~advance & ~token_pending
         m.d.sync += [compared.eq(compares), too_high.eq(self.token >= decode(word, "rows"))]
-        faulty = (i.problem != Fault.NONE) | (i.is_("emb") & compared & too_high)
+        faulty = i.faulty | (i.is_("emb") & compared & too_high)
         act = decode(word, "act")
         go = self.running & i_valid & ~faulty
         blocked = {
@@ -134,7 +135,6 @@ class ProgramCounter(wiring.Component):
             "token": (i.reads_token & token_pending) | (i.is_("emb") & ~compared),
         }
         free = Signal()
-        command, command_unit, command_pc, command_word = Signal(), Signal(len(UNITS)), Signal(16), Signal.like(word)
         m.d.comb += free.eq(go & ~command & ~Cat(blocked.values()).any())
         issue, unit_busy, taken = Signal(), [], []
         for k, cmd in enumerate(self.cmd):
@@ -153,18 +153,21 @@ class ProgramCounter(wiring.Component):
             issue.eq(free & (~i.control | control_ready)),
             advance.eq(~i_valid | issue),
             self.issue_valid.eq(issue), self.issue_pc.eq(i_pc), self.issue_control.eq(issue & i.control),
-            self.claim.eq(issue), self.claim_reads.eq(i.reads), self.claim_writes.eq(i.writes), self.claim_last.eq(i.last),
-            self.claim_writer.eq(i.unit),
-            self.claim_act_write.eq(issue & i.act_write), self.claim_act_read.eq(issue & i.act_read), self.claim_act.eq(act),
+            self.claim_writer.eq(command_unit), self.claim_act.eq(decode(command_word, "act")),
+        ]  # fmt: skip
+        # Claims follow in the next cycle, the command's first: nothing else is issued before they stand.
+        m.d.sync += [
+            self.claim.eq(issue & ~i.control), self.claim_reads.eq(i.reads), self.claim_writes.eq(i.writes), self.claim_last.eq(i.last),
+            self.claim_act_write.eq(issue & i.act_write), self.claim_act_read.eq(issue & i.act_read),
         ]  # fmt: skip
         with m.If(issue & i.commits):
             m.d.sync += token_pending.eq(1)
         with m.If(self.new_token_valid):
             m.d.sync += [token_pending.eq(0), self.token.eq(self.new_token), self.position.eq(self.position + 1)]
-        m.d.sync += inflight.eq(inflight + (issue & ~i.control) - sum(self.retired))
+        m.d.sync += inflight.eq(inflight + self.claim - sum(self.retired))
 
         # ---- control instructions ----------------------------------------------------------------------------------------
-        halting = Signal()
+        halting, dropping = Signal(), Signal()  # dropping: halting, halted or faulted
         m.d.comb += [self.out_token.eq(self.token), target.eq(decode(word, "target"))]
         m.d.comb += [self.push_addr.eq(decode(word, "addr")), self.push_beats.eq(decode(word, "beats"))]
         with m.If(free & i.control):
@@ -202,33 +205,34 @@ class ProgramCounter(wiring.Component):
             with m.If(i.is_("halt")):
                 m.d.comb += control_ready.eq(idle)
                 with m.If(idle):
-                    m.d.sync += [self.running.eq(0), halting.eq(1)]
-        m.d.comb += self.flush.eq(halting | self.halted | (self.fault != 0))
+                    m.d.sync += [self.running.eq(0), halting.eq(1), dropping.eq(1)]
+        m.d.comb += self.flush.eq(dropping)
         with m.If(halting & self.stream_idle):
             m.d.sync += [halting.eq(0), self.halted.eq(1)]
 
         # ---- faults, start -----------------------------------------------------------------------------------------------
         def take(code, pc):
-            m.d.sync += [self.fault.eq(code), self.fault_pc.eq(pc), self.running.eq(0)]
+            m.d.sync += [self.fault.eq(code), self.fault_pc.eq(pc), self.running.eq(0), dropping.eq(1)]
 
-        watchdog = Signal(WATCHDOG_BITS)
+        watchdog, starved = Signal(WATCHDOG_BITS), Signal()
+        m.d.sync += starved.eq(self.starved)  # of the cycle before: nothing has moved for long when it counts
         quiet = self.running & ~issue & ~self.alive & ~self.waiting & ~(self.out_valid & ~self.out_ready)
         m.d.sync += watchdog.eq(Mux(quiet, watchdog + 1, 0))
         m.d.comb += self.changes.eq(
-            ~self.running | advance | (command & Cat(taken).any()) | (compares ^ compared) | self.retired.any() | self.new_token_valid
-            | (self.unit_fault != 0) | (i_valid & faulty) | quiet | watchdog.any()
+            ~self.running | advance | self.claim | (command & Cat(taken).any()) | (compares ^ compared) | self.retired.any()
+            | self.new_token_valid | (self.unit_fault != 0) | (i_valid & faulty) | quiet | watchdog.any()
         )  # fmt: skip
         with m.If(self.running):
             with m.If(self.unit_fault != 0):
                 take(self.unit_fault, self.unit_fault_pc)
-            with m.Elif(watchdog.all() & self.starved):
+            with m.Elif(watchdog.all() & starved):
                 take(Fault.SEGMENT, self.starved_pc)
             with m.Elif(i_valid & faulty & idle):
-                take(Mux(i.problem != Fault.NONE, i.problem, Fault.TOKEN), i_pc)
+                take(Mux(i.faulty, i.problem, Fault.TOKEN), i_pc)
         with m.If(self.start & ~self.running & ~halting):
             m.d.sync += [
                 self.running.eq(1), self.halted.eq(0), self.fault.eq(0), fetch_pc.eq(0), i_valid.eq(0), c_valid.eq(0), w_valid.eq(0),
-                f_valid.eq(0), emitted.eq(0), self.position.eq(0), prompt.eq(0), token_pending.eq(0), watchdog.eq(0),
+                f_valid.eq(0), emitted.eq(0), self.position.eq(0), prompt.eq(0), token_pending.eq(0), watchdog.eq(0), dropping.eq(0),
             ]  # fmt: skip
 
         causes = {
@@ -238,11 +242,10 @@ class ProgramCounter(wiring.Component):
             "stream_queue": self.push_valid & ~self.push_ready, "host": self.waiting, "output": self.out_valid & ~self.out_ready,
             "drain": self.running & i_valid & ((i.is_("halt") & ~idle) | faulty),
         }  # fmt: skip
-        with m.If(~issue):
-            earlier = 0
-            for k, cause in enumerate(STALLS):
-                m.d.comb += self.stall[k].eq(causes[cause] & ~earlier)
-                earlier = earlier | causes[cause]
+        earlier = 0  # when an instruction leaves, there is no cause
+        for k, cause in enumerate(STALLS):
+            m.d.comb += self.stall[k].eq(causes[cause] & ~earlier)
+            earlier = earlier | causes[cause]
         return m
 
 
@@ -277,7 +280,7 @@ class _Issue:
 
     def __init__(self, m, config: CoreConfig):
         self.config = config
-        self.problem = Signal(Fault, name="i_problem")
+        self.problem, self.faulty = Signal(Fault, name="i_problem"), Signal(name="i_faulty")
         self.unit, self.control = Signal(len(UNITS), name="i_unit"), Signal(name="i_control")
         self.reads, self.writes = Signal(VECTOR_REGISTERS, name="i_reads"), Signal(VECTOR_REGISTERS, name="i_writes")
         self.last = Signal(range(config.words), name="i_last")  # word of a vector
@@ -293,7 +296,7 @@ class _Issue:
         """Register everything from the check stage's word (inside the pipeline's advance)."""
         lanes = self.config.lanes
         m.d.sync += [
-            self.problem.eq(problem), self.last.eq((decode(word, "len") - 1) >> ceil_log2(lanes)),
+            self.problem.eq(problem), self.faulty.eq(problem != Fault.NONE), self.last.eq((decode(word, "len") - 1) >> ceil_log2(lanes)),
             self.unit.eq(0), self.control.eq(0), self.reads.eq(0), self.writes.eq(0), self.act_read.eq(0), self.act_write.eq(0),
             self.reads_token.eq(0), self.commits.eq(0), *(flag.eq(0) for flag in self.named.values()),
         ]  # fmt: skip

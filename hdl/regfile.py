@@ -83,14 +83,19 @@ class RegisterFile(wiring.Component):
         and an older reader has read it before), so what the SRAM answers then doesn't matter.
         """
         config = self.config
-        m.submodules[f"v{r}"] = sram = memory.Memory(
-            shape=config.lanes * ELEMENT_BITS, depth=config.words, init=[], attrs={"no_rw_check": 1}
+        sram: memory.Memory = memory.Memory(
+            shape=config.lanes * ELEMENT_BITS,
+            depth=config.words,
+            init=[],
+            attrs={"no_rw_check": 1},  # type: ignore[dict-item]
         )
+        m.submodules[f"v{r}"] = sram
         rport = sram.read_port()
         wport = sram.write_port(granularity=ELEMENT_BITS)
         reader, writer = self.read_busy[r], self.write_busy[r]
         raw, war = Signal(name=f"raw{r}"), Signal(name=f"war{r}")
         rcount, wcount = (Signal(range(config.words + 1), name=f"{n}count{r}") for n in "rw")
+        rnext = Signal(range(config.words + 2), init=1, name=f"rnext{r}")
         rlast, wlast = (Signal(range(config.words), name=f"{n}last{r}") for n in "rw")
         owner = Signal(len(self.write), name=f"owner{r}")  # one-hot: the unit that has the write port
 
@@ -111,18 +116,25 @@ class RegisterFile(wiring.Component):
         ]
         for lane in range(config.lanes):
             m.d.comb += wport.en[lane].eq(Cat(w & p.mask[lane] for w, p in zip(written, self.write, strict=True)).any())
-        m.d.sync += [rcount.eq(rcount + reads), wcount.eq(wcount + writes)]
+        # Whether the next word may be read is worked out a cycle ahead: a reader never overtakes the writer that it waits for.
+        may_read, none_written = Signal(init=1, name=f"may_read{r}"), Signal(name=f"none_written{r}")
+        with m.If(reads):
+            m.d.sync += [rcount.eq(rnext), rnext.eq(rnext + 1)]
+        with m.If(writes):
+            m.d.sync += [wcount.eq(wcount + 1), none_written.eq(0)]
+        m.d.sync += may_read.eq(~raw | writes | Mux(reads, rnext != wcount, rcount != wcount))
         with m.If(reads_last):
             m.d.sync += [reader.eq(0), war.eq(0)]
         with m.If(writes_last):
             m.d.sync += [writer.eq(0), raw.eq(0)]
         with m.If(self.claim & self.claim_reads[r]):
-            m.d.sync += [reader.eq(1), rcount.eq(0), rlast.eq(self.claim_last), raw.eq(writer & ~writes_last)]
+            waits = writer & ~writes_last
+            m.d.sync += [reader.eq(1), rcount.eq(0), rnext.eq(1), rlast.eq(self.claim_last), raw.eq(waits)]
+            m.d.sync += may_read.eq(~waits | writes | ~none_written)
         with m.If(self.claim & self.claim_writes[r]):
-            m.d.sync += [writer.eq(1), wcount.eq(0), wlast.eq(self.claim_last), war.eq(reader & ~reads_last)]
+            m.d.sync += [writer.eq(1), wcount.eq(0), none_written.eq(1), wlast.eq(self.claim_last), war.eq(reader & ~reads_last)]
             m.d.sync += owner.eq(self.claim_writer)
-        # A reader never overtakes the writer that it waits for.
-        return rport.data, ~raw | (rcount != wcount), ~war
+        return rport.data, may_read, ~war
 
 
 def _and_or(select, values):

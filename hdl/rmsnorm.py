@@ -157,7 +157,9 @@ class RMSNorm(wiring.Component):
         taken = self.cmd.valid & self.cmd.ready
         next_length = decode(self.cmd.word, "len")
         m.d.sync += fresh.eq(taken)
+        second_source = Signal(3)
         with m.If(taken):
+            m.d.sync += second_source.eq(Mux(self.cmd.word[:8] == _RMS, decode(self.cmd.word, "vb"), decode(self.cmd.word, "va")))
             m.d.sync += [word.eq(self.cmd.word), pc.eq(self.cmd.pc), last_word.eq((next_length - 1) >> levels)]
             tail = next_length[:levels]
             m.d.sync += in_last_word.eq(Cat((tail == 0) | (tail > i) for i in range(lanes)))
@@ -284,7 +286,7 @@ class RMSNorm(wiring.Component):
         m.d.comb += [
             self.a.reg.eq(field["va"]), self.a.addr.eq(read_addr), self.a.en.eq(read),
             # Both ports read, norm and normq the same register: that is one read.
-            self.b.reg.eq(Mux(rms, field["vb"], field["va"])), self.b.addr.eq(read_addr), self.b.en.eq(read),
+            self.b.reg.eq(second_source), self.b.addr.eq(read_addr), self.b.en.eq(read),
             self.write.chk_reg.eq(field["vd"]), self.write.chk_addr.eq(feed_addr),
             self.write.reg.eq(field["vd"]), self.write.addr.eq(write_addr), self.write.en.eq(out[WRITE_STAGE] & norm),
             self.write.mask.eq(in_last_word | (~out_last[WRITE_STAGE]).replicate(lanes)),

@@ -146,8 +146,8 @@ class StreamFetch(wiring.Component):
             unpacker.o_ready.eq(self.gain.ready),
             self.gain.data.eq(unpacker.o_data),
             self.idle.eq(
-                regions.idle & ~reader.busy & (landing.level == 0) & (weights.level == 0) & ~headers.o_valid
-                & (gains.level == 0) & ~lengths.o_valid & ~unpacker.busy
+                regions.idle & ~reader.busy & landing.empty & weights.empty & ~headers.o_valid & gains.empty & ~lengths.o_valid
+                & ~unpacker.busy
             ),
         ]  # fmt: skip
         return m

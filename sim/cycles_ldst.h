@@ -18,7 +18,8 @@ struct LoadStore {
     uint64_t addr = 0, row = 0;
     uint32_t beats = 0, last_word = 0, word = 0, sent = 0, credits;
     // Signals of this cycle.
-    bool rd_valid = false, wr_valid = false, wdata_valid = false, read = false, writes = false, retires = false, free = false;
+    bool may_ask = false, asking = false, rd_valid = false, wr_valid = false, wdata_valid = false, read = false, writes = false;
+    bool retires = false, free = false;
     uint32_t chunk = 0;
 
     explicit LoadStore(const Machine& m)
@@ -33,7 +34,8 @@ struct LoadStore {
         chunk = beats < to_block_end ? beats : to_block_end;
         writes = unpacker.o_valid();
         free = state == LOAD_FREE && registers.may_write(now.vd);
-        rd_valid = state == LOAD_RUN && beats != 0 && credits >= chunk;
+        may_ask = state == LOAD_RUN && beats != 0 && credits >= chunk;
+        rd_valid = asking;
         wr_valid = state == WRITE_REQUEST && !stop;
         wdata_valid = state == WRITE_DATA && (clearing || packer.o_valid());
         read = reading && registers.may_read(now.va, word) && words.level + coming < 2;
@@ -50,6 +52,7 @@ struct LoadStore {
         unpacker.clock(take, true, starts, length, wide);
         landing.clock(rdata_valid, i_ready);
         credits += take - (asked ? chunk : 0);
+        asking = may_ask && !asked;
         // Stores: words, queue, beats.
         const bool o_ready = state == WRITE_DATA && wdata_ready && !clearing, p_ready = packer.i_ready(o_ready);
         packer.clock(words.valid() && p_ready, o_ready, store_starts, length, wide);
