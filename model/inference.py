@@ -294,6 +294,16 @@ class PackedLM:
     @torch.no_grad()
     def step(self, ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One token for each sequence: ids [B], state [L, B, H] (updated in place) to logits [B, V] fp32 and the state."""
+        if self.device.type == "cuda":
+            return self._step(ids, state), state
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the vectors are short, and PyTorch's waiting threads would take the products' cores
+        try:
+            return self._step(ids, state), state
+        finally:
+            torch.set_num_threads(threads)
+
+    def _step(self, ids: Tensor, state: Tensor) -> Tensor:
         e, eps = self.engine, self.config.rms_norm_eps
         h = nn.functional.embedding(ids, self.embedding).float()
         for layer, s in zip(self.layers, state, strict=True):
@@ -301,7 +311,7 @@ class PackedLM:
             h = _apply(e, layer.o, e.mix(ifg, s, layer.lower, layer.g_norm, eps, layer.o.gain), h)
             gate = _apply(e, layer.gate, e.prepare(h, layer.mlp_norm, eps, layer.gate.gain))
             h = _apply(e, layer.down, e.glu(gate, layer.down.gain), h)
-        return _apply(e, self.head, e.prepare(h, self.norm, eps, self.head.gain)), state
+        return _apply(e, self.head, e.prepare(h, self.norm, eps, self.head.gain))
 
     def generate(self, prompt: list[int], count: int) -> list[int]:
         """The ``count`` likeliest tokens after a prompt of at least one token, one after the other."""
