@@ -5,7 +5,7 @@ the bytes of half precision. On a GPU a layer is eight Triton kernels (``inferen
 are the compiled kernel of ``trilobit.sim.native``, on all cores. The products are exact integers, everything between
 them is fp32: the logits differ from the fp64 reference's where an activation lies beside a tie of its rounding.
 
->>> model = PackedLM.from_checkpoint(trilobit.pretrained("tales"), "cuda")
+>>> model = PackedLM.from_checkpoint("model/pretrained/tales", "cuda")
 >>> state = model.init_state(1)
 >>> logits, state = model.step(torch.tensor([1], device="cuda"), state)
 """
