@@ -7,9 +7,9 @@ mantissas and exponents here, equal to the semantics by test (tests/trilobit/tes
 
 import numpy as np
 
+import trilobit.isa.semantics as semantics
 from trilobit.assembler.bundle import Logits, teacher_forced
 from trilobit.errors import BundleError
-from trilobit.isa import semantics
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.fixed import bit_length, rs, sat
 from trilobit.isa.program import Program
