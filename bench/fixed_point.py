@@ -58,6 +58,7 @@ VARIANTS: dict[str, Arithmetic] = {
     "truncation of a 16-bit state": Arithmetic(state="truncate", state_bits=16),
     "int8 half to even": Arithmetic(quantiser="half even"),
     "int8 truncated": Arithmetic(quantiser="truncate"),
+    "all finer": Arithmetic(narrow_bits=24, operand_bits=24, exp2_bits=11, recip_bits=11),
 }
 
 
@@ -146,19 +147,27 @@ def row_of(tally: Tally) -> dict[str, float]:
 # ---- the study -----------------------------------------------------------------------------------------------------------
 
 
-def study(name: str, model: str, text: Path, count: int, length: int) -> None:
-    """Every variant over the same positions."""
+def study(name: str, model: str, text: Path, count: int, length: int, only: list[str]) -> None:
+    """Every variant over the same positions; with ``only`` those, beside the rows that are there."""
     folder = folder_of(model)
     inputs, targets = streams(folder, text, count, length)
     exact, _ = reference(folder, inputs)
     data: dict[str, Any] = {"model": name, "core": CORE, "text": text.name, "streams": count, "tokens": count * length, "rows": {}}
-    for noise in (FLOOR_NOISE, 1e-4):
+    there = RESULTS / f"fixed_point_study-{name}.json"
+    if only:
+        before = json.loads(there.read_text())
+        if {**before, "rows": {}} != data:
+            raise ModelError(f"{there}: expected the same text and positions to add rows to, got {before['tokens']} tokens")
+        data = before
+    for noise in (FLOOR_NOISE, 1e-5, 1e-4):
         noisy, _ = reference(folder, inputs, noise)
         tally = Tally()
         for t in range(length):
             compare(noisy[t], exact[t], targets[t], tally)
         data["rows"][f"float, {noise:g} noise"] = row_of(tally)
     for variant, arithmetic in VARIANTS.items():
+        if only and variant not in only:
+            continue
         begin, tally = time.perf_counter(), Tally()
         machine = Machine(arithmetic.compile(folder, CORE), count, arithmetic)
         for t in range(length):
@@ -166,6 +175,8 @@ def study(name: str, model: str, text: Path, count: int, length: int) -> None:
         changed = {k: v for k, v in asdict(arithmetic).items() if v != getattr(Arithmetic(), k)}
         row = {**row_of(tally), "saturated": machine.saturated, "changed": changed}
         data["rows"][variant] = row
+        order = [n for n in data["rows"] if n.startswith("float")] + list(VARIANTS)
+        data["rows"] = {n: data["rows"][n] for n in order if n in data["rows"]}
         print(f"{name}: {variant:30} KL {row['kl']:.3e} top-1 {row['top1_agreement']:.3%} loss {row['loss_change']:+.3%} "
               f"saturated {row['saturated']} ({time.perf_counter() - begin:.0f} s)", flush=True)  # fmt: skip
         save(f"fixed_point_study-{name}.json", data)
@@ -178,6 +189,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20480, help="of fidelity")
     parser.add_argument("--streams", type=int, default=16, help="texts read side by side")
     parser.add_argument("--length", type=int, default=256, help="tokens of each")
+    parser.add_argument("--only", action="append", default=[], choices=VARIANTS, help="variants to measure (again), of study")
     parser.add_argument("--work", type=Path, default=Path("build/fixed_point"))
     given = parser.parse_args()
     if len(given.models) % 3:
@@ -199,7 +211,7 @@ def main() -> None:
 
             outlier(name, model, text, given.streams, given.length, given.work)
         elif given.what == "study":
-            study(name, model, text, given.streams, given.length)
+            study(name, model, text, given.streams, given.length, given.only)
 
 
 if __name__ == "__main__":

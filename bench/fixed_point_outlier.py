@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fixed_point_machine import Arithmetic, Machine
 
 from trilobit.evaluation import FLOOR_NOISE, Tally
@@ -35,6 +36,24 @@ def with_outlier(folder: Path, output: Path, ratio: float, calibration_ids: list
     export_graph(model, output, calibration_ids=calibration_ids, tokenizer=folder / "tokenizer.json")
 
 
+def _with_rounded_embeddings(folder: Path, inputs: np.ndarray, exact: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """The reference itself, its embedding alone rounded to the 16 bits of the program's table."""
+    import torch
+    from fixed_point import compare, row_of
+
+    from trilobit.model import load_pretrained
+
+    point = next(v.point for v in Arithmetic().compile(folder).values if v.op == "emb")
+    model, tally = load_pretrained(folder), Tally()
+    with torch.no_grad():
+        table = model.model.embeddings.weight
+        table.copy_((table * 2.0**point).round() / 2.0**point)
+        logits = model.forward_all(torch.from_numpy(np.ascontiguousarray(inputs.T)))[0].numpy()
+    for t in range(len(inputs)):
+        compare(logits[:, t], exact[t], targets[t], tally)
+    return row_of(tally)
+
+
 def outlier(name: str, model: str, text: Path, count: int, length: int, work: Path) -> None:
     """Each ratio with the product's arithmetic and with operands of the norm unit of 24 bits; ranges from the text behind."""
     from fixed_point import compare, folder_of, reference, row_of, save, streams
@@ -60,5 +79,6 @@ def outlier(name: str, model: str, text: Path, count: int, length: int, work: Pa
             print(f"{name}: ratio {ratio}, {operand_bits} bits: KL {found['kl']:.2e} (floor {row['floor']['kl']:.2e}) top-1 "
                   f"{found['top1_agreement']:.2%} ({row['floor']['top1_agreement']:.2%}) loss {found['loss_change']:+.3%} "
                   f"saturated {machine.saturated}", flush=True)  # fmt: skip
+        row["float with the table's embeddings"] = _with_rounded_embeddings(made, inputs, exact, targets)
         data["rows"].append(row)
     save("fixed_point_outlier.json", data)

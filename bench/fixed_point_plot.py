@@ -18,7 +18,7 @@ STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "trilobit", "font.size": 8
 
 def _study(results: Path, file: Path) -> None:
     studies = [json.loads(f.read_text()) for f in sorted(results.glob("fixed_point_study-*.json"))]
-    names = [n for n in studies[0]["rows"] if "1e-06" in n] + [n for n in studies[0]["rows"] if not n.startswith("float")]
+    names = [n for n in max((study["rows"] for study in studies), key=len) if all(n in study["rows"] for study in studies)]
     fig, ax = plt.subplots(figsize=(7.5, 0.24 * len(names) + 1))
     height = 0.8 / len(studies)
     for k, study in enumerate(studies):
@@ -30,7 +30,7 @@ def _study(results: Path, file: Path) -> None:
     ax.invert_yaxis()
     ax.legend()
     fig.tight_layout()
-    fig.savefig(file, metadata={"Date": None})
+    fig.savefig(file, metadata={"Date": None}, bbox_inches="tight")
     plt.close(fig)
 
 
