@@ -134,7 +134,7 @@ def on_chip_memories(core: CoreConfig) -> dict[str, int]:
         "weight queue": core.weight_fifo_beats * word,
         "gain buffer": _power(core.gain_buffer_elements * 2 // core.beat_bytes) * word,
         "stream landing queue": max(4 * block, 64) * word,
-        "load queue": (core.load_fifo_beats - 1) * word,
+        "load queue": core.load_fifo_beats * word,
         "instruction memory": 128 * core.program_words,
     }
 
