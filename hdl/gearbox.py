@@ -84,13 +84,15 @@ class Unpacker(wiring.Component):
         wide = Signal()
         wide_in = self.wide if self._element_bits == ELEMENT_BITS else Const(0, 1)
         taken = self.o_valid & self.o_ready
-        m.d.comb += [self.busy.eq(words != 0), self.o_last.eq(words == 1)]
+        m.d.comb += self.o_last.eq(words == 1)
         with m.If(taken):
             m.d.sync += words.eq(words - 1)
+            with m.If(self.o_last):
+                m.d.sync += self.busy.eq(0)
         with m.If(self.start):
-            m.d.sync += [words.eq(_ceil_shift(self.length, lane_shift)), wide.eq(wide_in)]
+            m.d.sync += [words.eq(_ceil_shift(self.length, lane_shift)), wide.eq(wide_in), self.busy.eq(self.length.any())]
         with m.If(self.flush):
-            m.d.sync += words.eq(0)
+            m.d.sync += [words.eq(0), self.busy.eq(0)]
         if self._beat_bytes <= 2 * self._lanes:
             bits = self._gather(m, wide, wide_in, taken)
         else:
@@ -140,7 +142,7 @@ class Unpacker(wiring.Component):
         last = taken & (words == 1)
         m.d.comb += [
             self.o_valid.eq(have != 0),
-            self.i_ready.eq((words != 0) & ~last & ((have == 0) | ((have == 1) & self.o_ready))),
+            self.i_ready.eq(self.busy & ~last & ((have == 0) | ((have == 1) & self.o_ready))),
         ]
         with m.If(taken):
             m.d.sync += have.eq(Mux(last, 0, have - 1))

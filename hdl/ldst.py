@@ -1,6 +1,6 @@
 """The load/store unit: vectors, embedding rows and cleared state between memory and the register file."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -83,7 +83,8 @@ class LoadStore(wiring.Component):
         last_word = Signal(range(config.words))
         token, pitch = Signal(24), Signal(16)
         row = Signal(40)
-        m.d.sync += row.eq(token * pitch)
+        last_start = Signal(signed(42))  # of a row inside the window
+        m.d.sync += [row.eq(token * pitch), last_start.eq(self.window_size - (length << 1))]
 
         chunk = Signal(range(burst + 1))  # beats of the next burst: up to the end of the block or of the vector
         to_block_end = Signal(range(burst + 1))
@@ -137,7 +138,7 @@ class LoadStore(wiring.Component):
                 m.d.sync += addr.eq(addr + row)
                 m.next = "ROW_CHECK"
             with m.State("ROW_CHECK"):
-                with m.If(addr + (length << 1) > self.window_size):
+                with m.If((last_start < 0) | (addr > last_start[:40])):
                     m.next = "FAULT"
                 with m.Else():
                     m.next = "LOAD_FREE"
