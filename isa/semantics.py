@@ -44,8 +44,8 @@ class Activations(NamedTuple):
 class _Saturation:
     """Collects which elements saturated in any step of one instruction."""
 
-    def __init__(self, length: int):
-        self.mask = np.zeros(length, dtype=bool)
+    def __init__(self, shape: int | tuple[int, ...]):
+        self.mask = np.zeros(shape, dtype=bool)
 
     def sat(self, x: np.ndarray, bits: int) -> np.ndarray:
         limited = sat(x, bits)
