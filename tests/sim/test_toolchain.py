@@ -1,0 +1,44 @@
+"""Where tools are found: on PATH, else beside the Python that runs, so that an environment needn't be activated."""
+
+import os
+import sys
+
+import pytest
+
+from trilobit.errors import ToolError
+from trilobit.sim.toolchain import Tool
+
+SCRIPT = "#!/bin/sh\necho {}\n"
+TOOL = Tool("the made-up tool", "trilobit-made-up-tool", "there is none")
+
+
+def put(folder, says):
+    folder.mkdir()
+    path = folder / TOOL.command
+    path.write_text(SCRIPT.format(says))
+    path.chmod(0o755)
+    return path
+
+
+def test_a_tool_of_an_environment_that_is_not_activated_is_found(tmp_path, monkeypatch):
+    path = put(tmp_path / "bin", "version 7")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    assert os.fspath(tmp_path / "bin") not in os.environ["PATH"]
+    assert TOOL.path == path and TOOL.require() == path and TOOL.run([]) == "version 7\n"
+
+
+def test_path_goes_first(tmp_path, monkeypatch):
+    put(tmp_path / "bin", "environment")
+    first = put(tmp_path / "first", "path")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'first'}{os.pathsep}{os.environ['PATH']}")
+    assert TOOL.path == first
+
+
+@pytest.mark.parametrize("executable", ["", None, "/nowhere/python"])
+def test_a_tool_that_is_in_neither_is_named_with_what_to_do(executable, tmp_path, monkeypatch):
+    put(tmp_path / "bin", "the folder that it is called in counts for nothing")
+    monkeypatch.chdir(tmp_path / "bin")
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(ToolError, match=r"expected the made-up tool \(trilobit-made-up-tool\) to be installed, found none; there is none"):
+        TOOL.require()
