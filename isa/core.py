@@ -30,6 +30,7 @@ class CoreConfig:
         gain_buffer_elements: 16-bit gains that the gain buffer holds.
         burst_beats: longest memory request, in beats.
         load_fifo_beats: beats that the load/store unit takes before it must write them to a register.
+        batch: sequences ("slots") that share a pass over the weights, in lockstep; 1, 2, 4 or 8. ``lanes`` and ``max_length`` are per slot.
         clock_mhz: the clock that figures are quoted at, in MHz.
         description: one line for people.
     """
@@ -43,16 +44,17 @@ class CoreConfig:
     gain_buffer_elements: int = 4096
     burst_beats: int = 16
     load_fifo_beats: int = 32
+    batch: int = 1
     clock_mhz: float = 60.0
     description: str = ""
 
     def __post_init__(self):
-        for field in ("beat_bytes", "lanes", "burst_beats", "load_fifo_beats", "weight_fifo_beats", "program_words"):
+        for field in ("beat_bytes", "lanes", "burst_beats", "load_fifo_beats", "weight_fifo_beats", "program_words", "batch"):
             if not _power_of_two(getattr(self, field)):
                 raise ConfigError(f"core {self.name!r}: expected {field} to be a power of two, got {getattr(self, field)!r}")
         limits = {"beat_bytes": (1, 256), "lanes": (1, self.beat_bytes), "max_length": (8, 8191),
                   "program_words": (16, 65536), "burst_beats": (1, 256), "weight_fifo_beats": (2 * self.burst_beats, 65536),
-                  "load_fifo_beats": (2 * self.burst_beats, 1024)}  # fmt: skip
+                  "load_fifo_beats": (2 * self.burst_beats, 1024), "batch": (1, 8)}  # fmt: skip
         for field, (low, high) in limits.items():
             if not low <= getattr(self, field) <= high:
                 raise ConfigError(f"core {self.name!r}: expected {field} from {low} to {high}, got {getattr(self, field)!r}")
@@ -70,13 +72,18 @@ class CoreConfig:
         return self.max_length // self.lanes
 
     @property
+    def word_elements(self) -> int:
+        """Elements of one word of a vector register, all slots together."""
+        return self.lanes * self.batch
+
+    @property
     def header_beats(self) -> int:
         """Beats of a stream segment's 16-byte header."""
         return -(-16 // self.beat_bytes)
 
     @property
     def weights_per_clock(self) -> int:
-        """Ternary weights consumed a clock when no one waits."""
+        """Ternary weights consumed a clock when no one waits; each serves every slot."""
         return 5 * self.beat_bytes
 
     def replace(self, **changes) -> "CoreConfig":
