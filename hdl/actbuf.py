@@ -5,7 +5,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from trilobit.hdl.interfaces import ActReadSignature, ActWriteSignature, ScalarLayout
+from trilobit.hdl.interfaces import ActReadSignature, ActWriteSignature
 from trilobit.isa.core import CoreConfig
 
 __all__ = ["ActivationBuffers"]
@@ -16,7 +16,8 @@ class ActivationBuffers(wiring.Component):
 
     They are claimed at issue like registers: the norm unit fills one while the product reads the other, and a product may begin on a buffer
     that is still being filled. A writer waits (``write.ok``) for an older product on its buffer to finish altogether, since a product reads
-    every beat once per five rows. Latency: read data one cycle after ``en``.
+    every beat once per five rows. With a batch a beat holds every slot's bytes, and each slot has a scale. Latency: read data one cycle
+    after ``en``.
 
     Members
     -------
@@ -34,11 +35,11 @@ class ActivationBuffers(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        n, lanes = self.config.beat_bytes, self.config.lanes
+        n, lanes, batch = self.config.beat_bytes, self.config.lanes, self.config.batch
         beats = -(-self.config.max_length // n)
         half = 1 << max(ceil_log2(beats), 1)  # beats of one buffer in the shared memory
         # A beat counts as ready from the cycle after it was written, and is overwritten only after its reader's release.
-        m.submodules.memory = sram = memory.Memory(shape=8 * n, depth=2 * half, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = sram = memory.Memory(shape=8 * n * batch, depth=2 * half, init=[], attrs={"no_rw_check": 1})
         rport = sram.read_port()
         wport = sram.write_port(granularity=8 * lanes)
         part = ceil_log2(n // lanes)  # address bits that choose the word within a beat
@@ -46,15 +47,16 @@ class ActivationBuffers(wiring.Component):
 
         m.d.comb += [
             wport.addr.eq(Cat((write.addr >> part)[: ceil_log2(half)], write.buf)),
-            wport.data.eq(Cat(write.data for _ in range(n // lanes))),
-            wport.en.eq(Mux(write.en, 1 << write.addr[:part] if part else 1, 0)),
+            # Each slot's lanes are offered to every word of its part of the beat.
+            wport.data.eq(Cat(write.data.word_select(slot, 8 * lanes).replicate(n // lanes) for slot in range(batch))),
+            wport.en.eq(Mux(write.en, 1 << write.addr[:part] if part else 1, 0)[: n // lanes].replicate(batch)),
             rport.addr.eq(Cat(read.beat, Signal(max(ceil_log2(half) - len(read.beat), 0)), read.buf)),
             rport.en.eq(read.en),
             read.data.eq(rport.data),
         ]
         scales, lengths, raws, wars, starteds, beat_counts = [], [], [], [], [], []
         for b in range(2):
-            scale, length = Signal(ScalarLayout(), name=f"scale{b}"), Signal(16, name=f"length{b}")
+            scale, length = Signal.like(write.scale, name=f"scale{b}"), Signal(16, name=f"length{b}")
             raw, war, started = (Signal(name=f"{name}{b}") for name in ("raw", "war", "started"))
             words = Signal(range(self.config.words + 2), name=f"words{b}")
             ready = Signal(range(beats + 1), name=f"ready{b}")  # beats that are complete

@@ -2,6 +2,9 @@
 
 Conventions: a ``valid``/``ready`` pair transfers in a cycle in which both are high; ``valid`` never depends on ``ready``.
 Word k of a vector register holds elements ``k*lanes .. (k+1)*lanes - 1``, element 0 in the low bits, 32 bits each.
+
+With ``batch`` B above 1 everything that holds data exists B times: a word holds those elements of slot 0 in its lowest
+``lanes * 32`` bits, then those of slot 1, and so on; control, addresses, lengths and masks exist once and count for every slot.
 """
 
 import enum
@@ -13,7 +16,7 @@ from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA
 
 __all__ = ["ActReadSignature", "ActWriteSignature", "CommandSignature", "Fault", "GainSignature", "HeaderLayout", "MemorySignature",
-           "ReadSignature", "RetireSignature", "ScalarLayout", "WriteSignature", "decode"]  # fmt: skip
+           "ReadSignature", "RetireSignature", "ScalarLayout", "WriteSignature", "decode", "of_slot"]  # fmt: skip
 
 ELEMENT_BITS = 32
 GAIN_BITS = 16
@@ -48,6 +51,11 @@ class HeaderLayout(data.StructLayout):
 
     def __init__(self):
         super().__init__({"addr": 40, "rows": 16, "columns": 16, "scale": ScalarLayout()})
+
+
+def of_slot(name: str, slot: int) -> str:
+    """The name of a slot's signal or submodule; slot 0 has the plain name, which a core of batch 1 has."""
+    return f"{name}_slot{slot}" if slot else name
 
 
 def decode(word, name: str):
@@ -88,7 +96,7 @@ class ReadSignature(wiring.Signature):
     def __init__(self, config: CoreConfig):
         super().__init__({
             "reg": Out(3), "addr": Out(range(config.words)), "en": Out(1), "ok": In(1),
-            "data": In(config.lanes * ELEMENT_BITS),
+            "data": In(config.word_elements * ELEMENT_BITS),
         })  # fmt: skip
 
 
@@ -97,14 +105,15 @@ class WriteSignature(wiring.Signature):
 
     ``chk_reg`` asks whether that register may be written (WAR: its older reader has finished); ``ok`` answers in the same cycle and stays
     true for that instruction. ``chk_addr``, the word that the unit is about to let into its pipeline, is not looked at.
-    ``en`` writes the lanes in ``mask`` of word ``addr`` of ``reg`` at the end of the cycle. Words are written in order 0, 1, 2, ...
+    ``en`` writes the lanes in ``mask``, of every slot, of word ``addr`` of ``reg`` at the end of the cycle. Words are written in order
+    0, 1, 2, ...
     """
 
     def __init__(self, config: CoreConfig):
         super().__init__({
             "chk_reg": Out(3), "chk_addr": Out(range(config.words)), "ok": In(1),
             "reg": Out(3), "addr": Out(range(config.words)), "en": Out(1), "mask": Out(config.lanes),
-            "data": Out(config.lanes * ELEMENT_BITS),
+            "data": Out(config.word_elements * ELEMENT_BITS),
         })  # fmt: skip
 
 
@@ -113,12 +122,13 @@ class ActWriteSignature(wiring.Signature):
 
     ``ok`` says that buffer ``buf`` may be written (no older product reads it). ``start`` (with ``ok``) sets its scale and length and
     empties it; ``en`` then writes int8 lanes of words 0, 1, 2, ... (element 0 low; elements beyond the length are written as zero).
+    Slot b has a scale of its own, ``scale[b]``, and bits ``b*lanes*8 .. (b+1)*lanes*8 - 1`` of ``data``; the length is one for all.
     """
 
     def __init__(self, config: CoreConfig):
         super().__init__({
-            "buf": Out(1), "ok": In(1), "start": Out(1), "scale": Out(ScalarLayout()), "length": Out(16),
-            "en": Out(1), "addr": Out(range(config.words)), "data": Out(config.lanes * 8),
+            "buf": Out(1), "ok": In(1), "start": Out(1), "scale": Out(data.ArrayLayout(ScalarLayout(), config.batch)), "length": Out(16),
+            "en": Out(1), "addr": Out(range(config.words)), "data": Out(config.word_elements * 8),
         })  # fmt: skip
 
 
@@ -128,13 +138,15 @@ class ActReadSignature(wiring.Signature):
     ``beat`` selects ``beat_bytes`` int8 activations of buffer ``buf``; ``ok`` answers in the same cycle whether they are there;
     ``data`` follows ``en`` by one cycle; columns from ``length`` up to the end of the last beat read as don't-care (their trits are zero).
     ``scale_ok`` says that ``scale`` and ``length`` belong to the instruction that reads. ``release`` (one cycle) returns the buffer.
+    Slot b has ``scale[b]`` and bits ``b*beat_bytes*8 .. (b+1)*beat_bytes*8 - 1`` of ``data``.
     """
 
     def __init__(self, config: CoreConfig):
         beats = -(-config.max_length // config.beat_bytes)
         super().__init__({
             "buf": Out(1), "beat": Out(range(max(beats, 2))), "en": Out(1), "ok": In(1),
-            "data": In(config.beat_bytes * 8), "scale_ok": In(1), "scale": In(ScalarLayout()), "length": In(16), "release": Out(1),
+            "data": In(config.batch * config.beat_bytes * 8), "scale_ok": In(1),
+            "scale": In(data.ArrayLayout(ScalarLayout(), config.batch)), "length": In(16), "release": Out(1),
         })  # fmt: skip
 
 
@@ -143,6 +155,7 @@ class GainSignature(wiring.Signature):
 
     A segment's length is offered first on ``length`` while ``segment_valid``; ``segment_ready`` takes it. Then words of ``lanes`` gains are
     offered on ``data`` while ``valid``; ``ready`` takes one. ceil(length/lanes) words belong to the segment, without its padding.
+    Every slot has the same gains.
     """
 
     def __init__(self, config: CoreConfig):

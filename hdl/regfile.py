@@ -20,6 +20,8 @@ DEBUG_PORT = 0
 class RegisterFile(wiring.Component):
     """Eight vector registers, each an SRAM with one read and one write port, lent to units by claims at issue.
 
+    With a batch a word is as wide as all slots' elements together; claims, counts and ports are the same.
+
     At issue the program counter claims the read ports and the write port that an instruction needs (``claim``, one cycle, with its masks
     and its last word). Word k of a register may be read if no older writer is active on it or the writer has written more than
     k words (RAW); the register may be written when its older reader has read its last word (WAR); a second writer or reader waits at issue
@@ -53,8 +55,8 @@ class RegisterFile(wiring.Component):
             "claim": In(1), "claim_reads": In(VECTOR_REGISTERS), "claim_writes": In(VECTOR_REGISTERS),
             "claim_last": In(range(config.words)), "claim_writer": In(writes),
             "read_busy": Out(VECTOR_REGISTERS), "write_busy": Out(VECTOR_REGISTERS),
-            "debug": In(1), "debug_reg": In(3), "debug_addr": In(range(config.words)), "debug_data": Out(config.lanes * ELEMENT_BITS),
-            "changes": Out(1),
+            "debug": In(1), "debug_reg": In(3), "debug_addr": In(range(config.words)),
+            "debug_data": Out(config.word_elements * ELEMENT_BITS), "changes": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -84,7 +86,7 @@ class RegisterFile(wiring.Component):
         """
         config = self.config
         sram: memory.Memory = memory.Memory(
-            shape=config.lanes * ELEMENT_BITS,
+            shape=config.word_elements * ELEMENT_BITS,
             depth=config.words,
             init=[],
             attrs={"no_rw_check": 1},  # type: ignore[dict-item]
@@ -115,7 +117,8 @@ class RegisterFile(wiring.Component):
             wport.data.eq(_and_or(owner, [port.data for port in self.write])),
         ]
         for lane in range(config.lanes):
-            m.d.comb += wport.en[lane].eq(Cat(w & p.mask[lane] for w, p in zip(written, self.write, strict=True)).any())
+            enable = Cat(w & p.mask[lane] for w, p in zip(written, self.write, strict=True)).any()
+            m.d.comb += [wport.en[slot * config.lanes + lane].eq(enable) for slot in range(config.batch)]
         # Whether the next word may be read is worked out a cycle ahead: a reader never overtakes the writer that it waits for.
         may_read, none_written = Signal(init=1, name=f"may_read{r}"), Signal(name=f"none_written{r}")
         with m.If(reads):
