@@ -1,5 +1,7 @@
 """The accelerator core: four units around eight vector registers, a weight stream, and a program counter."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -42,6 +44,7 @@ class Core(wiring.Component):
         changed, so that the logic behind isn't evaluated again in every cycle; the copies are no registers of the machine.
 
     debug: whether registers can be read out through ``dbg_*``; boards don't.
+    program: instruction words at power-on, where no host writes them.
 
     Members
     -------
@@ -54,8 +57,9 @@ class Core(wiring.Component):
     events: what the counters (all but the last) count in this cycle; stream_level: beats in the weight queue. For timelines.
     """
 
-    def __init__(self, config: CoreConfig, *, gated_clocks: bool = False, debug: bool = True):
+    def __init__(self, config: CoreConfig, *, gated_clocks: bool = False, debug: bool = True, program: Sequence[int] = ()):
         self.config = config
+        self.program = program
         self.gated_clocks = gated_clocks
         self.debug = debug
         gates = {f"clk_{u}": In(1) for u in GATED} | {f"en_{u}": Out(1) for u in GATED} if gated_clocks else {}
@@ -106,7 +110,7 @@ class Core(wiring.Component):
             m.submodules[name] = clocked(name, unit) if name in ("ldst", "rmsnorm") else unit
         ldst, rmsnorm, matmul, rowwise = units.values()
         regfile = RegisterFile(config, reads=6, writes=4, debug=self.debug)
-        pc = ProgramCounter(config)
+        pc = ProgramCounter(config, program=self.program)
         prompts, outputs = BlockFifo(24, QUEUE_DEPTH), BlockFifo(24, QUEUE_DEPTH)
         queues = Cat(Cat(q.i_valid, q.o_valid & q.o_ready, ~q.o_valid & ~q.empty) for q in (prompts, outputs)).any()
         for name, part in {"regfile": regfile, "pc": pc, "prompts": prompts, "outputs": outputs}.items():

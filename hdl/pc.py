@@ -1,5 +1,7 @@
 """The program counter: fetch, decode, in-order issue, and the control instructions."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -34,6 +36,11 @@ class ProgramCounter(wiring.Component):
     A fault that is seen here (undefined opcode, length, address, read-only memory, token, pc outside the program) is precise: older
     instructions finish first. A fault reported by a unit stops the core at once.
 
+    Parameters
+    ----------
+    config: core parameters.
+    program: instruction words at power-on; the host may write others.
+
     Members
     -------
     prog_en, prog_addr, prog_data, program_length: the host's side of the instruction memory.
@@ -47,8 +54,9 @@ class ProgramCounter(wiring.Component):
     changes: Out(1), low when a clock edge changes nothing.
     """
 
-    def __init__(self, config: CoreConfig):
+    def __init__(self, config: CoreConfig, *, program: Sequence[int] = ()):
         self.config = config
+        self.program = program
         super().__init__({
             "prog_en": In(1), "prog_addr": In(16), "prog_data": In(ISA.word_bits), "program_length": In(16),
             "start": In(1), "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
@@ -70,7 +78,9 @@ class ProgramCounter(wiring.Component):
         m = Module()
         config = self.config
         # Written only while the core doesn't run; what is fetched then is dropped.
-        m.submodules.imem = imem = memory.Memory(shape=ISA.word_bits, depth=config.program_words, init=[], attrs={"no_rw_check": 1})
+        m.submodules.imem = imem = memory.Memory(
+            shape=ISA.word_bits, depth=config.program_words, init=self.program, attrs={"no_rw_check": 1}
+        )
         fetch, store = imem.read_port(), imem.write_port()
         m.d.comb += [store.en.eq(self.prog_en), store.addr.eq(self.prog_addr), store.data.eq(self.prog_data)]
 
