@@ -13,6 +13,7 @@ from trilobit.bitstreams.fit import check_core, check_resources
 from trilobit.bitstreams.units import cell_counts, unit_table
 from trilobit.errors import ToolError
 from trilobit.hdl.boards import BoardFiles, board_files, find_board
+from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.sim.toolchain import ECPPACK, NEXTPNR_ECP5, YOSYS
 
@@ -48,8 +49,8 @@ def _arguments(board, files: BoardFiles, seed: int) -> list[str]:
     line = next(text for text in files.files[f"build_{files.top}.sh"].splitlines() if "--lpf" in text)
     device = re.findall(r"--(?:\d+k|package \S+|speed \S+)", line)
     options = [part for option in device for part in option.split()]
-    return [*options, "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config", "--report", "timing.json", "--seed", str(seed),
-            "--freq", f"{board.clock_mhz:g}", "--timing-allow-fail"]  # fmt: skip
+    return [*options, *PLACEMENT, "--json", "top.json", "--lpf", "top.lpf", "--textcfg", "top.config", "--report", "timing.json",
+            "--seed", str(seed), "--freq", f"{board.clock_mhz:g}", "--timing-allow-fail"]  # fmt: skip
 
 
 def critical_path(raw: dict, clock: str) -> dict:
@@ -102,7 +103,7 @@ def _check_clocks(name: str, clocks: dict[str, dict], kept: Path) -> None:
         )
 
 
-def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, seed: int = 1, force: bool = False,
+def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, seed: int | None = None, force: bool = False,
                 say: Callable[[str], None] = lambda text: None, progress: Callable[[str], None] = lambda text: None) -> Build:  # fmt: skip
     """Make a board's bitstream and leave it with its report in a folder, both named by a hash of sources, tools and seed.
 
@@ -110,7 +111,7 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
         name: the board.
         folder: gets ``trilobit_NAME-HASH.bit`` and ``.json``; if a tool fails or a clock is missed, its log or report instead.
         config: the core; default the board's preset.
-        seed: of the placement.
+        seed: of the placement; default the board's, with which its preset's core was seen to meet its clocks.
         force: build again what is there already.
         say: called with a line before each step. progress: called with the tools' own lines.
 
@@ -127,8 +128,9 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
     files = board_files(name, config)
     verilog, constraints = files.files[f"{files.top}.v"], files.files[f"{files.top}.lpf"]
     tools = {"yosys": YOSYS.version, "nextpnr": NEXTPNR_ECP5.version}
-    options = _arguments(board, files, seed)
-    digest = hashlib.sha256("\0".join([verilog, constraints, *tools.values(), *options]).encode()).hexdigest()[:16]
+    seed = board.seed if seed is None else seed
+    script, options = synthesis_script(files.top), _arguments(board, files, seed)
+    digest = hashlib.sha256("\0".join([verilog, constraints, *tools.values(), script, *options]).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{files.top}-{digest}"
     report_path, bitstream_path = stem.with_suffix(".json"), stem.with_suffix(".bit")
@@ -140,7 +142,6 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
         (work / "top.v").write_text(verilog)
         (work / "top.lpf").write_text(constraints)
         say("synthesis (Yosys)")
-        script = f"read_verilog top.v; synth_ecp5 -abc9 -top {files.top} -json top.json"
         YOSYS.run(["-p", script], cwd=work, log=stem.with_suffix(".log"), each_line=progress)
         cells = cell_counts(work / "top.json", files.top)
         units = unit_table(cells, UNITS)
@@ -156,7 +157,8 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
         report = {
             "board": name, "top": files.top, "evidence": EVIDENCE, "hash": digest, "seed": seed, "core": asdict(config),
             "clock_mhz": board.clock_mhz, "sdram_mhz": 2 * board.clock_mhz, "clocks": clocks, "fmax_mhz": clocks["clk"]["achieved_mhz"],
-            "resources": used, "available": available, "synthesised": synthesised, "units": units, "tools": tools, "nextpnr": options,
+            "resources": used, "available": available, "synthesised": synthesised, "units": units, "tools": tools,
+            "yosys": script, "nextpnr": options,
         }  # fmt: skip
         missed = stem.with_name(f"{stem.name}-missed.json")
         if any(figures["achieved_mhz"] < figures["target_mhz"] for figures in clocks.values()):

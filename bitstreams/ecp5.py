@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trilobit.bitstreams.units import cell_counts
 from trilobit.errors import ToolError
+from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.hdl.verilog import to_verilog
 from trilobit.isa.core import CoreConfig
 from trilobit.sim.toolchain import NEXTPNR_ECP5, YOSYS
@@ -43,14 +44,20 @@ def _cells(report: dict) -> dict[str, int]:
     return {name: report["utilization"][cell]["used"] for cell, name in RESOURCES.items()}
 
 
+def _router_options(device: str, target_mhz: float, seed: int) -> list[str]:
+    size, package = DEVICES[device]
+    return [size, "--package", package, "--speed", SPEED, "--json", "top.json", "--report", "report.json", "--seed", str(seed), *PLACEMENT,
+            "--freq", f"{target_mhz:g}", "--out-of-context", "--timing-allow-fail"]  # fmt: skip
+
+
 def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: str, target_mhz: float, seed: int,
-            unit: bool, synthesised: dict[str, int]) -> dict:  # fmt: skip
+            script: str, options: list[str], unit: bool, synthesised: dict[str, int]) -> dict:  # fmt: skip
     """What is kept of nextpnr's report. A unit's isn't taken for its core's: the core is under another key."""
     versions = {"yosys": YOSYS.version, "nextpnr": NEXTPNR_ECP5.version}
     clocks = {re.sub(r"^\$glbnet\$", "", clock): f["achieved"] for clock, f in raw["fmax"].items()}
     if not clocks:
         raise ToolError(f"expected a clock in nextpnr's report of {name}, got none")
-    digest = hashlib.sha256("\0".join([verilog, *versions.values(), device, str(seed)]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\0".join([verilog, *versions.values(), script, *options]).encode()).hexdigest()[:16]
     achieved = min(clocks.values())
     missed = f", missing its goal of {target_mhz:g} MHz" if achieved < target_mhz else ""
     report = {
@@ -58,7 +65,7 @@ def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: s
         "evidence": f"placed and routed out of context{missed}; not run on a device",
         "unit_of_core" if unit else "core": asdict(config), "resources": _cells(raw), "synthesised": synthesised,
         "fmax_mhz": round(achieved, 2), "target_mhz": target_mhz, "seed": seed,
-        "tools": versions, "hash": digest,
+        "tools": versions, "yosys": script, "nextpnr": options, "hash": digest,
     }  # fmt: skip
     return report
 
@@ -87,18 +94,18 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
         ToolError: a tool is missing or failed, or the clock was missed.
     """
     verilog = to_verilog(component, name)
-    flags, package = DEVICES[device]
+    script, options = synthesis_script(name), _router_options(device, target_mhz, seed)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "top.v").write_text(verilog if unit else _with_global_clock(verilog, name))
         say(f"synthesis of {name} (Yosys)")
-        YOSYS.run(["-q", "-p", f"read_verilog top.v; synth_ecp5 -nowidelut -top {name} -json top.json"], cwd=work)
+        YOSYS.run(["-q", "-p", script], cwd=work)
         synthesised = dict(sorted(Counter(k for k in cell_counts(work / "top.json", name).values() if k[0] != "$").items()))
         say(f"place and route of {name} (nextpnr)")
-        arguments = [flags, "--package", package, "--speed", SPEED, "--json", "top.json", "--report", "report.json", "--seed", str(seed)]
-        NEXTPNR_ECP5.run([*arguments, "--freq", str(target_mhz), "--out-of-context", "--timing-allow-fail"], cwd=work)
+        NEXTPNR_ECP5.run(options, cwd=work)
         raw = json.loads((work / "report.json").read_text())
-    report = _report(raw, name, verilog, config, device=device, target_mhz=target_mhz, seed=seed, unit=unit, synthesised=synthesised)
+    report = _report(raw, name, verilog, config, device=device, target_mhz=target_mhz, seed=seed,
+                     script=script, options=options, unit=unit, synthesised=synthesised)  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, suffix=".tmp") as file:
         file.write(json.dumps(report, indent=2) + "\n")

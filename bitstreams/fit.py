@@ -8,9 +8,11 @@ from pathlib import Path
 
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards import Board
+from trilobit.hdl.interfaces import ELEMENT_BITS
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.spec import ISA, VECTOR_REGISTERS
 
-__all__ = ["check_bundle", "check_core", "check_resources", "known_resources"]
+__all__ = ["check_bundle", "check_core", "check_resources", "known_resources", "memory_bits"]
 
 # What makes the hardware; clock and names don't.
 SHAPE = (
@@ -22,7 +24,9 @@ SHAPE = (
     "gain_buffer_elements",
     "burst_beats",
     "load_fifo_beats",
+    "batch",
 )
+BRAM_BITS, LUT_BITS, GAIN_BITS = 18_432, 16, 16  # a LUT4 holds 16 bits, as distributed memory less
 UNITS = {"luts": "LUT4", "brams": "block RAMs", "dsps": "multipliers"}
 
 
@@ -49,20 +53,50 @@ def _reports() -> Iterable[dict]:
 
 def known_resources(config: CoreConfig, reports: Iterable[dict] | None = None) -> dict[str, int] | None:
     """What a core of this shape took in a kept report, the least of them; None if there is none."""
-    shape = {key: value for key, value in asdict(config).items() if key in SHAPE}
-    found = [report["resources"] for report in (_reports() if reports is None else reports)
-             if {key: report.get("core", {}).get(key) for key in SHAPE} == shape and "resources" in report]  # fmt: skip
+    shape = _shape(asdict(config))
+    found = [resources_ for other, resources_ in _cores(reports) if other == shape]
     return min(found, key=lambda r: r["luts"], default=None)
 
 
+def _shape(core: dict) -> dict[str, int]:
+    return {key: core.get(key, 1) for key in SHAPE}  # a report of before there were batches has none
+
+
+def _cores(reports: Iterable[dict] | None) -> list[tuple[dict[str, int], dict[str, int]]]:
+    """Shape and resources of every whole core in the reports."""
+    kept = _reports() if reports is None else reports
+    return [(_shape(report["core"]), report["resources"]) for report in kept if "core" in report and "resources" in report]
+
+
+def memory_bits(config: CoreConfig) -> int:
+    """Bits that a core keeps in on-chip memories at least: registers, program, weight FIFO and gains."""
+    registers = VECTOR_REGISTERS * config.max_length * _shape(asdict(config))["batch"] * ELEMENT_BITS
+    stream = config.weight_fifo_beats * 8 * config.beat_bytes + config.gain_buffer_elements * GAIN_BITS
+    return registers + stream + config.program_words * ISA.word_bits
+
+
 def check_core(board: Board, config: CoreConfig, reports: Iterable[dict] | None = None) -> None:
-    """Refuse a core that is known not to fit.
+    """Refuse a core that is known not to fit, without running any tool.
+
+    Known is a kept report of a core of the same shape, or of one that is no larger in any parameter and takes too much already, and
+    how many bits the core's memories have.
 
     Raises:
-        ConfigError: as :func:`check_resources`, by a kept report.
+        ConfigError: with every number that is too large, and where it comes from.
     """
+    what = f"core {config.name!r}"
+    available = board.brams * BRAM_BITS + board.luts * LUT_BITS
+    if (bits := memory_bits(config)) > available:
+        raise ConfigError(f"expected a core that fits {board.title}, got {what}, whose registers, program and buffers of weights and gains "
+                          f"are {bits} bits; its {board.brams} block RAMs and {board.luts} LUT4 hold {available}; choose a smaller "
+                          "max_length or smaller buffers, or a larger FPGA")  # fmt: skip
     if known := known_resources(config, reports):
-        check_resources(board, f"core {config.name!r}", known, "from a kept report")
+        check_resources(board, what, known, "from a kept report")
+        return
+    shape = _shape(asdict(config))
+    for smaller, resources_ in _cores(reports):
+        if all(smaller[key] <= shape[key] for key in SHAPE):
+            check_resources(board, what, resources_, "or more: so says a kept report of a core that is larger in no parameter")
 
 
 def check_bundle(board: Board, config: CoreConfig, folder: Path) -> dict[str, int]:
@@ -104,6 +138,4 @@ def check_bundle(board: Board, config: CoreConfig, folder: Path) -> dict[str, in
 
 
 def _longest(program) -> int:
-    from trilobit.isa.spec import ISA
-
     return max((ISA.decode(word).values.get("len", 0) for word in program.code), default=0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards.board import BAUD, BOARDS, Board, find_board
+from trilobit.hdl.boards.flow import PLACEMENT, SYNTHESIS
 from trilobit.isa.core import CoreConfig, load_core
 
 __all__ = ["BAUD", "BOARDS", "Board", "BoardFiles", "board_files", "find_board"]
@@ -50,7 +51,8 @@ def board_files(name: str, config: CoreConfig | None = None) -> BoardFiles:
         component = BoardTop(board, config)
     except ValueError as error:
         raise ConfigError(f"core {config.name!r} on {name}: {error}") from error
-    plan = platform.build(component, name=top, do_build=False, emit_src=False, debug_verilog=True)
+    plan = platform.build(component, name=top, do_build=False, emit_src=False, debug_verilog=True,
+                          synth_opts=list(SYNTHESIS), nextpnr_opts=[*PLACEMENT, "--seed", str(board.seed)])  # fmt: skip
     files = {path: text.decode() if isinstance(text, bytes) else text for path, text in plan.files.items()}
     del files[f"{top}.il"]
     files[f"{top}.v"] = lint_waived(files.pop(f"{top}.debug.v"))

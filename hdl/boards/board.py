@@ -29,6 +29,7 @@ class Board:
         io_latency: clocks of the SDRAM through the pins' registers, there and back, at that phase.
         luts, brams, dsps: what its FPGA has: LUT4, block RAMs of 18 Kbit, 18-bit multipliers.
         loader: name of the board in openFPGALoader.
+        seed: of the placement with which its core met its clocks (the report is in ``bitstreams/``).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Board:
     brams: int
     dsps: int
     loader: str
+    seed: int = 1
 
     def make_platform(self):
         """A fresh platform, with the open tools.

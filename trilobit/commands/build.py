@@ -14,11 +14,13 @@ from trilobit.output import json_option, print_json, print_table, status_line
 @click.option(
     "--bundle", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Refuse at once if this model won't run on it."
 )
-@click.option("--seed", default=1, show_default=True, metavar="S", type=click.IntRange(0), help="Placement seed.")
+@click.option(
+    "--seed", metavar="S", type=click.IntRange(0), help="Placement seed; default one with which the board's core met its clocks."
+)
 @click.option("--force", is_flag=True, help="Build again what is there already.")
 @json_option
 def command(
-    board_name: str, output: Path | None, core_name: str | None, bundle: Path | None, seed: int, force: bool, as_json: bool
+    board_name: str, output: Path | None, core_name: str | None, bundle: Path | None, seed: int | None, force: bool, as_json: bool
 ) -> None:
     """Synthesise, place, route and pack the top of BOARD (ulx3s_85f, ulx3s_45f, ulx3s_25f, ulx3s_12f, icepi_zero).
 
