@@ -14,9 +14,7 @@ from trilobit.output import json_option, print_json, print_table, status_line
 @click.option(
     "--bundle", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Refuse at once if this model won't run on it."
 )
-@click.option(
-    "--seed", metavar="S", type=click.IntRange(0), help="Placement seed; default one with which the board's core met its clocks."
-)
+@click.option("--seed", metavar="S", type=click.IntRange(0), help="Placement seed; default one with which the board's core met its clocks.")
 @click.option("--force", is_flag=True, help="Build again what is there already.")
 @json_option
 def command(
