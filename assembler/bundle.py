@@ -10,13 +10,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from trilobit.assembler.checks import alignment
 from trilobit.errors import BundleError, ProgramError, TrilobitError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
+from trilobit.isa.slots import element_places, stored_elements
 from trilobit.isa.spec import ISA
 
-__all__ = ["SCHEMA", "VERSION", "Bundle", "Logits", "Manifest", "Point", "RegionEntry", "load_bundle", "save_bundle",
-           "teacher_forced"]  # fmt: skip
+__all__ = ["SCHEMA", "VERSION", "Bundle", "Logits", "Manifest", "Point", "RegionEntry", "load_bundle", "logit_places", "save_bundle",
+           "teacher_forced", "tile_pitch"]  # fmt: skip
 
 SCHEMA = "trilobit-bundle"
 VERSION = 1
@@ -43,11 +45,15 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Logits(msgspec.Struct, frozen=True):
-    """Length and binary point of the logits; ``addr`` of the region they are stored to (32 bits each), or null."""
+    """Length and binary point of the logits; ``addr`` of the region they are stored to (32 bits each), or null.
+
+    They are stored in tiles of ``tile`` rows (null: one tile, without a gap), each as ``sv`` lays it out: :func:`logit_places`.
+    """
 
     length: int
     point: int
     addr: int | None
+    tile: int | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +63,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         name: the model's.
         trilobit, isa: versions it was made with.
         geometry: the model's configuration as exported (may be empty), and always ``vocab_size``.
-        core: the parameters of the core it was compiled for.
+        core: the parameters of the core it was compiled for; ``batch`` is left out by older releases, which had none but 1.
         window_size, write_start: bytes of the memory window, and of its read-only part (the size of image.bin).
-        weights_per_token: ternary weights, without padding, that a token with logits streams; ``prompt_weights`` without.
+        weights_per_token: ternary weights, without padding, that a token with logits streams; ``prompt_weights`` without. With a
+            batch above one a pass over the weights makes a token of each sequence.
         checksums: SHA-256 of each file.
         calibration: tokens and source of the ranges, or null.
         tokenizer: its file in the bundle, or null.
@@ -119,6 +126,19 @@ class Bundle:
         memory = np.zeros(self.manifest.window_size, dtype=np.uint8)
         memory[: self.manifest.write_start] = self.image
         return memory
+
+
+def tile_pitch(rows: int, core: CoreConfig) -> int:
+    """Bytes from one tile of ``rows`` stored logits to the next."""
+    return -(-4 * stored_elements(core, rows) // alignment(core)) * alignment(core)
+
+
+def logit_places(logits: Logits, core: CoreConfig) -> np.ndarray:
+    """Where the logits of each slot stand behind ``addr``, in elements of 32 bits: [batch, length] of int64."""
+    tile = logits.tile or logits.length
+    pitch = tile_pitch(tile, core) // 4
+    parts = [start // tile * pitch + element_places(core, min(tile, logits.length - start)) for start in range(0, logits.length, tile)]
+    return np.concatenate(parts, axis=1)
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ The machine answers a breach with a fault; the assembler finds it earlier. ``.un
 from collections.abc import Iterator
 
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.slots import stored_elements
 from trilobit.isa.spec import Opcode
 
 __all__ = ["alignment", "breaches"]
@@ -22,7 +23,8 @@ def alignment(config: CoreConfig | None) -> int:
 def _extent(op: Opcode, values: dict[str, int], config: CoreConfig | None) -> int:
     """Bytes from addr on that the instruction touches, as far as they are known without the core."""
     if op.name in ("ldv", "sv"):
-        return values["len"] * (4 if values["wide"] else 2)
+        elements = stored_elements(config, values["len"]) if config else values["len"]
+        return elements * (4 if values["wide"] else 2)
     if op.name == "emb":
         return (values["rows"] - 1) * values["pitch"] + 2 * values["len"]
     if "beats" in values and config:

@@ -1,7 +1,8 @@
 """How ``ldv`` and ``sv`` lay the vectors of all slots out in memory: word by word, every slot's part of a word after the other's.
 
-With batch B, word k of a register holds elements ``k*lanes .. (k+1)*lanes - 1`` of slot 0, then those of slot 1, and so on, and memory holds the words in
-their order. Only whole words move, so the elements of a stored vector are a multiple of ``B*lanes``; with batch 1 exactly its length.
+With batch B, word k of a register holds elements ``k*lanes .. (k+1)*lanes - 1`` of slot 0, then those of slot 1, and so on, and
+memory holds the words in their order. Only whole words move, so the elements of a stored vector are a multiple of ``B*lanes``; with
+batch 1 they are exactly its length.
 """
 
 import numpy as np

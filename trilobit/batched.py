@@ -8,7 +8,7 @@ mantissas and exponents here, equal to the semantics by test (tests/trilobit/tes
 import numpy as np
 
 import trilobit.isa.semantics as semantics
-from trilobit.assembler.bundle import Logits, teacher_forced
+from trilobit.assembler.bundle import Logits, logit_places, teacher_forced
 from trilobit.errors import BundleError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.fixed import bit_length, rs, sat
@@ -67,7 +67,7 @@ class BatchedSimulator:
         saturated: elements that saturated so far, in all streams.
 
     Raises:
-        BundleError: the logits are not stored.
+        BundleError: the logits are not stored, or the program is one for several sequences a pass.
         ProgramError: not the token loop that the compiler writes.
     """
 
@@ -78,7 +78,10 @@ class BatchedSimulator:
         if logits.addr is None:
             raise BundleError(f"{program.name}: expected a program that stores its logits; compile it with --store-logits")
         self.streams, self.image, self.beat_bytes = streams, memory, core.beat_bytes
-        self._logits = (logits.addr - program.write_start, logits.length, 2.0**-logits.point)
+        if core.batch != 1:
+            raise BundleError(f"{program.name}: expected a program for a core of batch 1, got batch {core.batch}")
+        self._logits = logit_places(logits, core)[0] + (logits.addr - program.write_start) // 4
+        self._scale = 2.0**-logits.point
         self.write_start = program.write_start
         self.written = np.zeros((streams, program.window_size - program.write_start), np.uint8)
         self.stream = SegmentStream(core, self.image, program.write_start, 1 << 30)
@@ -97,8 +100,7 @@ class BatchedSimulator:
         self.tokens = np.asarray(tokens, dtype=np.int64)
         self._pc += 1
         self._run()
-        start, length, scale = self._logits
-        return self.written[:, start : start + 4 * length].view("<i4") * scale
+        return self.written.view("<i4")[:, self._logits] * self._scale
 
     def _run(self) -> None:
         while (i := self._code[self._pc]).name != "wait":

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trilobit.assembler.bundle import Bundle, teacher_forced
+from trilobit.assembler.bundle import Bundle, logit_places, teacher_forced
 from trilobit.errors import BundleError, ModelError
 from trilobit.running import raise_fault
 
@@ -125,7 +125,7 @@ def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, n
     scale = 2.0**-where.point
     seconds, saturated = 0.0, 0
     with FunctionalSimulator(bundle.core, teacher_forced(bundle.program), bundle.memory()) as machine:
-        logits = np.asarray(machine.memory)[where.addr : where.addr + 4 * where.length].view("<i4")
+        words, places = np.asarray(machine.memory).view("<i4"), logit_places(where, bundle.core)[0] + where.addr // 4
         for position, token in enumerate(tokens.tolist()):
             begin = time.perf_counter()
             machine.push([token])
@@ -133,7 +133,7 @@ def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, n
             seconds += time.perf_counter() - begin
             raise_fault(machine, result)
             saturated = sum(result.saturated.values())
-            each(position, logits * scale)
+            each(position, words[places] * scale)
     return Cost(seconds, saturated)
 
 

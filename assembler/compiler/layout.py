@@ -14,6 +14,7 @@ from trilobit.assembler.compiler.tensors import Tensors
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Region
 from trilobit.isa.segments import Segment
+from trilobit.isa.slots import interleave, stored_elements
 
 __all__ = ["Layout", "Part", "layout", "table_pitch"]
 
@@ -75,8 +76,10 @@ def _up(size: int, align: int) -> int:
     return -(-size // align) * align
 
 
-def _write_constant(value: Value, out: np.ndarray) -> None:
-    out[:] = integers(value.attrs["array"], value).astype("<i4" if value.wide else _INT16).view(np.uint8)
+def _write_constant(value: Value, core: CoreConfig, out: np.ndarray) -> None:
+    """The same vector for every slot, in the order in which ``ldv`` reads it."""
+    vector = integers(value.attrs["array"], value).astype("<i4" if value.wide else _INT16)
+    out[:] = interleave(core, vector).view(np.uint8)
 
 
 def _write_table(tensors: Tensors, name: str, value: Value, out: np.ndarray) -> None:
@@ -112,10 +115,7 @@ class _Layouter:
         self._vectors("state", "<i4")
         self._vectors("scratch", None)
         if store_logits:
-            start = self.end
-            self.end += _up(4 * self.vocabulary, self.align)
-            self.result._places["logits", "logits"] = start
-            self._region("logits", start, "<i4", writable=True)
+            self._logits()
         self.result.window_size = self.end
         return self.result
 
@@ -149,8 +149,8 @@ class _Layouter:
         for name, i in self._used("constants").items():
             value = i.value
             self.result._places["constants", name] = self.end
-            size = i.length * (4 if value.wide else 2)
-            self.result.parts.append(Part(self.end, size, partial(_write_constant, value)))
+            size = stored_elements(self.core, i.length) * (4 if value.wide else 2)
+            self.result.parts.append(Part(self.end, size, partial(_write_constant, value, self.core)))
             self.end += _up(size, self.align)
         self._region("constants", start, None)
 
@@ -168,10 +168,19 @@ class _Layouter:
             self.end += size
             self._region(f"embedding{n or ''}", start, _INT16)
 
+    def _logits(self) -> None:
+        """The tiles of the logits one after the other, each from a place of its own on."""
+        start = self.end
+        self.result._places["logits", "logits"] = start
+        for i in self.order:
+            if i.place is not None and i.place.region == "logits":
+                self.end = max(self.end, start + i.place.offset + _up(4 * stored_elements(self.core, i.length), self.align))
+        self._region("logits", start, "<i4", writable=True)
+
     def _vectors(self, region: str, element: str | None) -> None:
-        """Vectors that the program itself writes, with room for 32 bits an element."""
+        """Vectors that the program itself writes, of every slot, with room for 32 bits an element."""
         start = self.end
         for name, i in self._used(region).items():
             self.result._places[region, name] = self.end
-            self.end += _up(4 * i.length, self.align)
+            self.end += _up(4 * stored_elements(self.core, i.length), self.align)
         self._region(region, start, element, writable=True)

@@ -268,7 +268,7 @@ class _Lowering:
         v = self.of[node.name]
         length = self.core.max_length
         if v.length <= length:
-            tiles = [(0, v)]
+            step, tiles = v.length, [(0, v)]
         elif v.op == "product":
             count = math.ceil(v.length / (length - length % 5))
             step = -(-v.length // (5 * count)) * 5
@@ -287,7 +287,7 @@ class _Lowering:
         for base, tile in tiles:
             self._make(
                 "argmax", tile, node=node, name=f"{tile.name}.argmax", length=tile.length, base=base,
-                first=int(base == 0), last=int(base == tiles[-1][0]),
+                tile=step, first=int(base == 0), last=int(base == tiles[-1][0]),
             )  # fmt: skip
 
     def _check_lengths(self, values: list[Value]) -> None:

@@ -205,13 +205,14 @@ def run_passes(
     place = layout(order, tensors, core, graph.vocab_size, store_logits)
     lines = emit(order, place, core, graph.vocab_size)
     is_preset = core.name in presets() and load_core(core.name) == core
-    logits = next(i for i in instrs if i.op == "argmax").reads["va"]
+    search = next(i for i in instrs if i.op == "argmax")
+    logits, tile = search.reads["va"], search.value.attrs["tile"]
     region = place.regions.get("logits")
     made = [i.writes for i in instrs if i.writes is not None and i.writes.kind == "vector"]
     return Compiled(
         name=name, graph=graph, core=core, program=to_program(lines, place, core, name),
         source=to_text(lines, place, core, name, is_preset), values=made, lines=lines, layout=place,
-        logits=Logits(graph.vocab_size, logits.point, region.addr if region else None),
+        logits=Logits(graph.vocab_size, logits.point, region.addr if region else None, tile if tile < graph.vocab_size else None),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from trilobit.assembler.bundle import tile_pitch
 from trilobit.assembler.compiler.instr import Instr, Matrix, Place
 from trilobit.assembler.compiler.ir import Value
 from trilobit.assembler.compiler.norms import NormUnit
@@ -83,13 +84,15 @@ class _Selection:
             self.alias[id(value)] = vector
             return
         # Registers have no offset: through memory, where only whole beats can be addressed.
+        batch, lanes = self.core.batch, self.core.lanes
         align = max(self.core.beat_bytes, 16)
-        value.wide = vector.wide or bool(2 * start % align)
-        size = 4 if value.wide else 2
-        if size * start % align:
+        value.wide = vector.wide or bool(2 * start * batch % align)
+        size = (4 if value.wide else 2) * batch  # of one element of every slot
+        step = max(align // (4 * batch), 1 if batch == 1 else lanes)  # the slots' words alternate: only those can be addressed
+        if start % step:
             raise CompileError(
                 f"{value.name} in {value.module or 'the model'}: a slice from element {start} does not start at a whole "
-                f"memory beat; expected a multiple of {align // 4} on core {self.core.name!r}, or a slice of a bitlinear"
+                f"memory beat; expected a multiple of {step} on core {self.core.name!r}, or a slice of a bitlinear"
             )
         place = Place("scratch", vector.name)
         fields = {"len": vector.length, "wide": int(value.wide)}
@@ -132,7 +135,7 @@ class _Selection:
         before = [i for i in self.instrs if i.op == "argmax"][-1:]
         self._emit("argmax", value, reads={"va": logits}, fields={**fields, "sha": logits.point}, after=before)
         if self.store_logits:
-            place = Place("logits", "logits", 4 * value.attrs["base"])
+            place = Place("logits", "logits", value.attrs["base"] // value.attrs["tile"] * tile_pitch(value.attrs["tile"], self.core))
             self._emit("sv", logits, reads={"va": logits}, place=place, fields={"wide": 1})
 
     # ---- sums ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from trilobit.assembler.compiler.instr import Instr
 from trilobit.assembler.compiler.ir import Value
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.slots import stored_elements
 
 __all__ = ["Clock", "cost"]
 
@@ -81,7 +82,9 @@ class Clock:
         elif instr.op == "rms":
             self._finish(instr, read, _Span(read + latency, read + latency))
         elif instr.unit == "ldst":
-            beats = -(-instr.length * (4 if instr.fields.get("wide") else 2) // self.core.beat_bytes)
+            elements = instr.length if instr.op == "emb" else stored_elements(self.core, instr.length)
+            rows = self.core.batch if instr.op == "emb" else 1
+            beats = rows * -(-elements * (4 if instr.fields.get("wide") else 2) // self.core.beat_bytes)
             end = max(read, time + latency + beats)
             self._finish(instr, read, _Span(time + latency, end), unit=end)
         else:

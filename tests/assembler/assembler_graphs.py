@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from trilobit.assembler.bundle import teacher_forced
+from trilobit.assembler.bundle import logit_places, teacher_forced
 from trilobit.assembler.compiler import Compiled
 from trilobit.isa import trits
 from trilobit.model.graph import Graph, Node, calibrate, evaluate_float, load_tensors, save_graph
@@ -80,13 +80,13 @@ def run_logits(compiled: Compiled, tokens: np.ndarray) -> tuple[np.ndarray, dict
     """Logits [T, V] of the program on the functional simulator, teacher-forced, and saturated elements by pc."""
     assert compiled.logits.addr is not None
     simulator = FunctionalSimulator(compiled.core, teacher_forced(compiled.program), compiled.memory())
-    start, length = compiled.logits.addr, compiled.logits.length
+    places = logit_places(compiled.logits, compiled.core)[0] + compiled.logits.addr // 4
     rows = []
     for token in tokens:
         simulator.push([int(token)])
         result = simulator.run()
         assert not result.fault, f"fault {result.fault} at {result.fault_pc}: {simulator.fault_detail}"
-        rows.append(np.array(simulator.memory[start : start + 4 * length]).view("<i4") * 2.0**-compiled.logits.point)
+        rows.append(simulator.memory.view("<i4")[places] * 2.0**-compiled.logits.point)
     assert result.tokens == [int(row.argmax()) for row in rows]
     return np.array(rows), result.saturated
 

@@ -212,6 +212,9 @@ def test_logits_longer_than_a_register_are_tiled(tmp_path):
     tiles = [line.values for line in compiled.lines if line.op == "argmax"]
     assert [t["base"] for t in tiles] == [0, 70, 140] and tiles[-1]["len"] == 63
     assert [(t["first"], t["last"]) for t in tiles] == [(1, 0), (0, 0), (0, 1)]
+    stores = [line.values["addr"] for line in compiled.lines if line.op == "sv" and line.instr.place.region == "logits"]
+    assert sorted(addr - compiled.logits.addr for addr in stores) == [0, 288, 576]  # 280 bytes each, from whole 16 bytes on
+    assert assemble(compiled.source).code == compiled.program.code  # which looks at the alignment of every address
     assert compare(compiled, folder) > 0.999
 
 
