@@ -6,7 +6,7 @@ The functional simulator (:mod:`trilobit.sim.functional`) and the RTL simulator 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -16,12 +16,14 @@ import numpy as np
 from trilobit.errors import ConfigError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.fixed import Scalar
+from trilobit.isa.spec import VECTOR_REGISTERS
 
 if TYPE_CHECKING:
     from trilobit.isa.program import Program
     from trilobit.sim.trace_records import TraceRecords
 
-__all__ = ["FAULTS", "TOKEN_LIMIT", "Backend", "HostSettings", "Retire", "RunResult", "initial_memory"]
+__all__ = ["FAULTS", "TOKEN_LIMIT", "Backend", "HostSettings", "Retire", "RunResult", "check_prompt", "check_register", "initial_memory",
+           "register_values", "report_tokens"]  # fmt: skip
 
 TOKEN_LIMIT = 1 << 24  # tokens are 24 bits
 LOWEST_TEMPERATURE = 0.01
@@ -46,10 +48,10 @@ class HostSettings:
     """What the host writes into the core's registers before it starts a program.
 
     Attributes:
-        seed: 32 bits, key of the Gumbel noise.
+        seed: 32 bits, key of the Gumbel noise; that of slot b is ``seed + b`` modulo 2^32.
         temperature: 0 for greedy, else at least 0.01.
         eos: token that ends the sequence for ``bdone`` (24 bits; the default is never a token).
-        limit: emitted tokens at which ``bdone`` branches (32 bits).
+        limit: emitted tokens of a slot at which ``bdone`` takes it as done (32 bits).
     """
 
     seed: int = 0
@@ -94,7 +96,8 @@ class RunResult:
     """Why a run came back and what it did. Numbers count from the start of the program, not of this call.
 
     Attributes:
-        tokens: all tokens emitted since the start.
+        tokens: all tokens emitted since the start, of all slots, in the order in which they were emitted.
+        slots: the slot of each token; all 0 for a core of batch 1.
         fault: cause code (:data:`FAULTS`), 0 for none; fault_pc: pc of the instruction at fault.
         halted: a ``halt`` has retired. waiting: the program waits for a prompt token (``push``, then ``run`` goes on).
             With none of the three, the limit of instructions or cycles was reached.
@@ -102,10 +105,11 @@ class RunResult:
         cycles: clock cycles, None where time is not simulated.
         counters: the backend's counters by name.
         saturated: pc -> elements that saturated (functional only).
-        weights: ternary weights consumed, padding not counted.
+        weights: ternary weights consumed, padding not counted; one that serves several slots counts once.
     """
 
     tokens: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
     fault: int = 0
     fault_pc: int = 0
     halted: bool = False
@@ -115,6 +119,10 @@ class RunResult:
     counters: dict[str, int] = field(default_factory=dict)
     saturated: dict[int, int] = field(default_factory=dict)
     weights: int = 0
+
+    def tokens_of(self, slot: int) -> list[int]:
+        """The tokens that one slot emitted."""
+        return [token for token, of in zip(self.tokens, self.slots, strict=True) if of == slot]
 
 
 def initial_memory(program: "Program", memory: np.ndarray | None) -> np.ndarray:
@@ -133,8 +141,52 @@ def initial_memory(program: "Program", memory: np.ndarray | None) -> np.ndarray:
     return memory
 
 
+def check_prompt(config: CoreConfig, tokens: Sequence[int], slot: int) -> None:
+    """Refuse prompt tokens of more than 24 bits and slots that the core doesn't have (ConfigError)."""
+    if not 0 <= slot < config.batch:
+        raise ConfigError(f"expected a slot from 0 to {config.batch - 1} on core {config.name!r} of batch {config.batch}, got {slot!r}")
+    for token in tokens:
+        if not 0 <= token < TOKEN_LIMIT:
+            raise ConfigError(f"expected prompt tokens from 0 to {TOKEN_LIMIT - 1}, got {token!r}")
+
+
+def register_values(config: CoreConfig, index: int, values: np.ndarray) -> np.ndarray:
+    """What ``set_register`` was given, checked, as [batch, length] (ConfigError)."""
+    check_register(index)
+    values = np.asarray(values)
+    shape = "[length]" if config.batch == 1 else f"[{config.batch}, length]"
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ConfigError(f"v{index}: expected a vector of integers, got {values.dtype}")
+    if values.shape[:-1] != (() if config.batch == 1 else (config.batch,)) or not values.ndim:
+        raise ConfigError(f"v{index}: expected values of shape {shape}, got shape {values.shape}")
+    if values.shape[-1] > config.max_length:
+        raise ConfigError(f"v{index}: expected at most max_length={config.max_length} elements, got {values.shape[-1]}")
+    if values.size and (int(values.min()) < -(1 << 31) or int(values.max()) >= 1 << 31):
+        raise ConfigError(f"v{index}: expected 32-bit values, got from {values.min()} to {values.max()}")
+    return values.reshape(config.batch, -1)
+
+
+def check_register(index: int) -> None:
+    """Refuse an index that no vector register has (ConfigError)."""
+    if not 0 <= index < VECTOR_REGISTERS:
+        raise ConfigError(f"expected a vector register from 0 to {VECTOR_REGISTERS - 1}, got {index!r}")
+
+
+def report_tokens(
+    pairs: Iterable[tuple[int, int]], on_token: Callable[[int], None] | None, on_slot_token: Callable[[int, int], None] | None
+) -> None:
+    """Tell the callbacks of :meth:`Backend.run` about tokens and their slots."""
+    for token, slot in pairs:
+        if on_token is not None:
+            on_token(token)
+        if on_slot_token is not None:
+            on_slot_token(token, slot)
+
+
 class Backend(ABC):
     """A machine with a program in it, at the start of the program.
+
+    A core of batch B runs B sequences ("slots", 0 to B - 1) in lockstep, each with prompt tokens, registers and noise of its own.
 
     Args:
         config: the core's parameters.
@@ -150,21 +202,23 @@ class Backend(ABC):
     retires: list[Retire]
 
     @abstractmethod
-    def push(self, tokens: Sequence[int]) -> None:
-        """Queue prompt tokens (24 bits each), before a run or while the program waits."""
+    def push(self, tokens: Sequence[int], slot: int = 0) -> None:
+        """Queue prompt tokens (24 bits each) of a slot, before a run or while the program waits."""
 
     @abstractmethod
     def run(
         self,
         on_token: Callable[[int], None] | None = None,
         *,
+        on_slot_token: Callable[[int, int], None] | None = None,
         max_instructions: int | None = None,
         max_cycles: int | None = None,
     ) -> RunResult:
-        """Run until the program halts, faults, or waits for a prompt token with none queued; call again to go on.
+        """Run until the program halts, faults, or waits for a prompt token of a slot that has none; call again to go on.
 
         Args:
-            on_token: called with each token as it is emitted.
+            on_token: called with each token as it is emitted, whatever its slot.
+            on_slot_token: called with each token and its slot.
             max_instructions: return after so many further instructions (functional).
             max_cycles: return after so many further cycles (RTL).
         """
@@ -179,15 +233,15 @@ class Backend(ABC):
 
     @abstractmethod
     def set_register(self, index: int, values: np.ndarray) -> None:
-        """Write the first ``len(values)`` elements of a vector register (signed 32-bit integers).
+        """Write the first elements of a vector register: [length] of signed 32-bit integers, or [batch, length] for a batch above 1.
 
         Raises:
-            ConfigError: no such register, longer than max_length, or a value beyond 32 bits.
+            ConfigError: no such register, another shape, longer than max_length, or a value beyond 32 bits.
         """
 
     @abstractmethod
     def register(self, index: int) -> np.ndarray:
-        """A copy of a vector register: [max_length] of int64."""
+        """A copy of a vector register: [max_length] of int64, or [batch, max_length] for a batch above 1."""
 
     def trace(self, on: bool = True) -> None:
         """Record a timeline from now on, where time is simulated.

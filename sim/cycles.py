@@ -15,7 +15,7 @@ from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import Segment
 from trilobit.isa.spec import ISA
-from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
+from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
 from trilobit.sim.cycles_build import COUNTERS, WAITS, load_cycles
 from trilobit.sim.cycles_decode import Machine, StreamSegment, decode_program, known_segments, stream_segments
 from trilobit.sim.cycles_timing import timing
@@ -92,7 +92,8 @@ class CycleModel(Backend):
 
     # ---- Backend -----------------------------------------------------------------------------------------------------------
 
-    def push(self, tokens: Sequence[int]) -> None:
+    def push(self, tokens: Sequence[int], slot: int = 0) -> None:
+        check_prompt(self.config, tokens, slot)
         self._give(self._lib.cycles_push, tokens, "prompt tokens")
         if self._reason == WAITING and len(tokens):
             self._reason = LIMIT
@@ -101,8 +102,8 @@ class CycleModel(Backend):
         """Further tokens that ``argmax`` commits, behind those that it was given."""
         self._give(self._lib.cycles_generated, generated, "generated tokens")
 
-    def run(self, on_token: Callable[[int], None] | None = None, *, max_instructions: int | None = None,
-            max_cycles: int | None = None) -> RunResult:  # fmt: skip
+    def run(self, on_token: Callable[[int], None] | None = None, *, on_slot_token: Callable[[int, int], None] | None = None,
+            max_instructions: int | None = None, max_cycles: int | None = None) -> RunResult:  # fmt: skip
         self._lib.cycles_record(self._handle, int(self.record_retires))
         budget = FOREVER if max_cycles is None else max_cycles
         retired = self._retired() if max_instructions is not None else 0
@@ -110,9 +111,8 @@ class CycleModel(Backend):
             before, tokens = self.cycles, len(self._tokens())
             self._reason = self._lib.cycles_run(self._handle, min(budget, SLICE), int(max_instructions is not None))
             budget -= self.cycles - before
-            if on_token is not None:
-                for token in self._tokens()[tokens:]:
-                    on_token(token)
+            if on_token is not None or on_slot_token is not None:
+                report_tokens(list(zip(self._tokens(), self._slots(), strict=True))[tokens:], on_token, on_slot_token)
             if max_instructions is not None and self._retired() - retired >= max_instructions:
                 break
         return self.result()
@@ -143,7 +143,8 @@ class CycleModel(Backend):
         counters = dict(zip(COUNTERS, self._lib.cycles_counters(self._handle)[: len(COUNTERS)], strict=True))
         del counters["saturated"]
         return RunResult(
-            tokens=self._tokens(), fault=self._lib.cycles_fault(self._handle), fault_pc=self._lib.cycles_fault_pc(self._handle),
+            tokens=self._tokens(), slots=self._slots(),
+            fault=self._lib.cycles_fault(self._handle), fault_pc=self._lib.cycles_fault_pc(self._handle),
             halted=self._reason == HALTED, waiting=self._reason == WAITING, retired=self._retired(), cycles=counters["cycles"],
             counters=counters, weights=self._weights(),
         )  # fmt: skip
@@ -211,6 +212,10 @@ class CycleModel(Backend):
         pointer = ctypes.c_void_p()
         count = self._lib.cycles_tokens(self._handle, ctypes.byref(pointer))
         return _array(pointer, ctypes.c_uint32, count)[:]
+
+    def _slots(self) -> list[int]:
+        """The slot of each emitted token."""
+        return [0] * len(self._tokens())
 
     def _by_pc(self) -> np.ndarray:
         return np.ctypeslib.as_array(self._lib.cycles_retired_by_pc(self._handle), shape=(1 << 16,))

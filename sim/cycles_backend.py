@@ -31,14 +31,14 @@ class CycleBackend(Backend):
         self.record_retires = False
         self._given = 0  # tokens of argmax that the model has been given
 
-    def push(self, tokens: Sequence[int]) -> None:
-        self.values.push(tokens)
-        self.time.push(tokens)
+    def push(self, tokens: Sequence[int], slot: int = 0) -> None:
+        self.values.push(tokens, slot)
+        self.time.push(tokens, slot)
 
-    def run(self, on_token: Callable[[int], None] | None = None, *, max_instructions: int | None = None,
-            max_cycles: int | None = None) -> RunResult:  # fmt: skip
+    def run(self, on_token: Callable[[int], None] | None = None, *, on_slot_token: Callable[[int, int], None] | None = None,
+            max_instructions: int | None = None, max_cycles: int | None = None) -> RunResult:  # fmt: skip
         """As :meth:`Backend.run`; with ``max_cycles`` the values are those at the end of the program, or where it waits."""
-        self.values.run(on_token, max_instructions=max_instructions)
+        self.values.run(on_token, on_slot_token=on_slot_token, max_instructions=max_instructions)
         self._give()
         self.time.record_retires = self.record_retires
         self.time.run(max_instructions=max_instructions, max_cycles=max_cycles)

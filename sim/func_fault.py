@@ -6,6 +6,7 @@ Only then come the token (``emb``) and the stream's segment (norm unit and produ
 
 from trilobit.errors import ProgramError
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.slots import stored_elements
 from trilobit.isa.spec import Instruction
 
 __all__ = ["ADDRESS", "BAD_OPCODE", "LENGTH", "MEMORY", "PROGRAM_COUNTER", "READ_ONLY", "SEGMENT", "TOKEN",
@@ -27,12 +28,15 @@ def footprint(instruction: Instruction, config: CoreConfig) -> int | None:
     """Bytes from ``addr`` on that an instruction touches; None if it has no address of its own.
 
     ``emb`` counts one row (its address depends on the token); the address of ``tmatmul`` is compared with its segment's.
+    Vectors of several slots stand in memory as whole register words.
     """
     name = instruction.name
     if name in ("clr", "stream"):
         return instruction["beats"] * config.beat_bytes
-    if name in ("ldv", "sv", "emb"):
-        return instruction["len"] * (4 if instruction.get("wide") else 2)
+    if name in ("ldv", "sv"):
+        return stored_elements(config, instruction["len"]) * (4 if instruction["wide"] else 2)
+    if name == "emb":
+        return instruction["len"] * 2
     return None
 
 

@@ -1,7 +1,8 @@
 """Instructions bound to a state: each becomes a function without arguments that executes it.
 
 Fields, register views and memory views are looked up once, when the program is loaded. A bound function returns the
-next pc, or None for the following instruction, or :data:`HALT` or :data:`WAIT`.
+next pc, or None for the following instruction, or :data:`HALT` or :data:`WAIT`. What an instruction does it does for every slot; the
+stream's segments are consumed once.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,8 @@ import numpy as np
 from trilobit.isa import semantics
 from trilobit.isa.fixed import sat
 from trilobit.isa.spec import Instruction
-from trilobit.sim.func_fault import ADDRESS, SEGMENT, TOKEN, MachineFault
-from trilobit.sim.func_state import State
+from trilobit.sim.func_fault import ADDRESS, SEGMENT, TOKEN, MachineFault, footprint
+from trilobit.sim.func_state import Slot, State
 
 __all__ = ["HALT", "WAIT", "Bound", "bind"]
 
@@ -34,45 +35,42 @@ def _options(instruction: Instruction, *left_out: str) -> dict[str, int]:
     return {k: instruction[k] for k in instruction.opcode.options if k not in ("len", *left_out)}
 
 
-def _view(state: State, instruction: Instruction) -> np.ndarray:
-    """The elements in memory that a vector instruction names."""
-    size, kind = (4, "<i4") if instruction.get("wide") else (2, "<i2")
-    return state.memory[instruction["addr"] : instruction["addr"] + size * instruction["len"]].view(kind)
-
-
 def _rowwise(instruction: Instruction, pc: int, state: State) -> Bound:
     function = semantics.ROWWISE[instruction.name]
     n, options = instruction["len"], _options(instruction)
-    sources = [state.registers[instruction[name]][:n] for name in instruction.opcode.reads]
-    target, saturated = state.registers[instruction["vd"]][:n], state.saturated
+    sources = [[slot.registers[instruction[name]][:n] for name in instruction.opcode.reads] for slot in state.slots]
+    targets, saturated = state.registers[instruction["vd"], :, :n], state.saturated
 
     def run() -> None:
-        value, count = function(*sources, **options)
-        target[:] = value
-        if count:
-            saturated[pc] += count
+        for target, operands in zip(targets, sources, strict=True):
+            value, count = function(*operands, **options)
+            target[:] = value
+            if count:
+                saturated[pc] += count
 
     return run
 
 
 def _argmax(instruction: Instruction, pc: int, state: State) -> Bound:
-    source = state.registers[instruction["va"]][: instruction["len"]]
+    sources = state.registers[instruction["va"], :, : instruction["len"]]
     base, sha, noise = instruction["base"], instruction["sha"], instruction["noise"]
     first, last = instruction["first"], instruction["last"]
 
     def run() -> None:
-        scores = semantics.argmax_scores(
-            source, sha=sha, base=base, noise=noise, temperature=state.temperature, seed=state.settings.seed,
-            position=state.position,
-        )  # fmt: skip
-        index = int(scores.argmax())
-        score = int(scores[index])
-        if first or score > state.best[0]:
-            state.best = (score, base + index)
-        if last:
-            state.token = state.best[1] & 0xFFFFFF
-            state.position += 1
-            state.committed.append(state.token)
+        for slot, source in zip(state.slots, sources, strict=True):
+            scores = semantics.argmax_scores(
+                source, sha=sha, base=base, noise=noise, temperature=state.temperature, seed=slot.seed, position=slot.position
+            )
+            index = int(scores.argmax())
+            score = int(scores[index])
+            if first or score > slot.best[0]:
+                slot.best = (score, base + index)
+            if last:
+                token = slot.best[1] & 0xFFFFFF
+                state.committed.append(token)
+                if not state.suppressed(slot):
+                    slot.token = token
+                    slot.position += 1
 
     return run
 
@@ -80,23 +78,56 @@ def _argmax(instruction: Instruction, pc: int, state: State) -> Bound:
 # ---- load/store ------------------------------------------------------------------------------------------------------
 
 
-def _ldv(instruction: Instruction, pc: int, state: State) -> Bound:
-    target, source = state.registers[instruction["vd"]][: instruction["len"]], _view(state, instruction)
+def _vector_views(state: State, instruction: Instruction, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The elements of a register and those in memory that ldv or sv moves, in the same shape.
 
-    def run() -> None:
-        target[:] = source
+    With one slot [length]; with several [words, slots, lanes], which is their order in memory.
+    """
+    n, config = instruction["len"], state.config
+    kind = "<i4" if instruction["wide"] else "<i2"
+    addr, size = instruction["addr"], footprint(instruction, config) or 0
+    memory = state.memory[addr : addr + size].view(kind)
+    registers = state.registers[instruction[name]]
+    if config.batch == 1:
+        return registers[0, :n], memory
+    words = -(-n // config.lanes)
+    return (
+        registers.reshape(config.batch, -1, config.lanes)[:, :words].transpose(1, 0, 2),
+        memory.reshape(words, config.batch, config.lanes),
+    )
+
+
+def _inside(instruction: Instruction, state: State) -> np.ndarray:
+    """Which elements of several slots' words belong to the vector: [words, 1, lanes] of bool."""
+    n, lanes = instruction["len"], state.config.lanes
+    return (np.arange(-(-n // lanes) * lanes) < n).reshape(-1, 1, lanes)
+
+
+def _ldv(instruction: Instruction, pc: int, state: State) -> Bound:
+    target, source = _vector_views(state, instruction, "vd")
+    inside = _inside(instruction, state)
+    if state.config.batch == 1 or inside.all():
+
+        def run() -> None:
+            target[:] = source
+
+    else:
+
+        def run() -> None:
+            np.copyto(target, source, where=inside)
 
     return run
 
 
 def _sv(instruction: Instruction, pc: int, state: State) -> Bound:
-    source, target = state.registers[instruction["va"]][: instruction["len"]], _view(state, instruction)
+    source, target = _vector_views(state, instruction, "va")
     bits, saturated = (32 if instruction["wide"] else 16), state.saturated
+    inside = True if state.config.batch == 1 else _inside(instruction, state)
 
     def run() -> None:
         value = sat(source, bits)
         target[:] = value
-        if count := np.count_nonzero(value != source):
+        if count := np.count_nonzero((value != source) & inside):
             saturated[pc] += int(count)
 
     return run
@@ -104,15 +135,18 @@ def _sv(instruction: Instruction, pc: int, state: State) -> Bound:
 
 def _emb(instruction: Instruction, pc: int, state: State) -> Bound:
     n, addr, pitch, rows = (instruction[key] for key in ("len", "addr", "pitch", "rows"))
-    target, memory = state.registers[instruction["vd"]][:n], state.memory
+    targets, memory = state.registers[instruction["vd"], :, :n], state.memory
 
     def run() -> None:
-        if state.token >= rows:
-            raise MachineFault(TOKEN, f"token {state.token} is not below rows={rows}")
-        start = addr + state.token * pitch
-        if start + 2 * n > len(memory):
-            raise MachineFault(ADDRESS, f"row {state.token} at {start:#x} leaves the window of {len(memory)} bytes")
-        target[:] = memory[start : start + 2 * n].view("<i2")
+        for slot in state.slots:
+            if slot.token >= rows:
+                raise MachineFault(TOKEN, f"token {slot.token} is not below rows={rows}")
+        starts = [addr + slot.token * pitch for slot in state.slots]
+        for slot, start in zip(state.slots, starts, strict=True):
+            if start + 2 * n > len(memory):
+                raise MachineFault(ADDRESS, f"row {slot.token} at {start:#x} leaves the window of {len(memory)} bytes")
+        for target, start in zip(targets, starts, strict=True):
+            target[:] = memory[start : start + 2 * n].view("<i2")
 
     return run
 
@@ -132,40 +166,45 @@ def _clr(instruction: Instruction, pc: int, state: State) -> Bound:
 
 def _rms(instruction: Instruction, pc: int, state: State) -> Bound:
     n, options, gain, sc = instruction["len"], _options(instruction, "gain"), instruction["gain"], instruction["sc"]
-    a, b = (state.registers[instruction[name]][:n] for name in ("va", "vb"))
+    sources = [[slot.registers[instruction[name]][:n] for name in ("va", "vb")] for slot in state.slots]
 
     def run() -> None:
         gains = state.stream.gains(n) if gain else None
-        state.scalars[sc], count = semantics.rms(a, b, gains, **options)
-        if count:
-            state.saturated[pc] += count
+        for slot, (a, b) in zip(state.slots, sources, strict=True):
+            slot.scalars[sc], count = semantics.rms(a, b, gains, **options)
+            if count:
+                state.saturated[pc] += count
 
     return run
 
 
 def _norm(instruction: Instruction, pc: int, state: State) -> Bound:
     n, options, gain = instruction["len"], _options(instruction, "gain"), instruction["gain"]
-    source, target = state.registers[instruction["va"]][:n], state.registers[instruction["vd"]][:n]
+    sources, targets = state.registers[instruction["va"], :, :n], state.registers[instruction["vd"], :, :n]
 
     def run() -> None:
-        value, count = semantics.norm(source, state.stream.gains(n) if gain else None, **options)
-        target[:] = value
-        if count:
-            state.saturated[pc] += count
+        gains = state.stream.gains(n) if gain else None
+        for source, target in zip(sources, targets, strict=True):
+            value, count = semantics.norm(source, gains, **options)
+            target[:] = value
+            if count:
+                state.saturated[pc] += count
 
     return run
 
 
 def _normq(instruction: Instruction, pc: int, state: State) -> Bound:
     n, sha, gain, scaled = (instruction[key] for key in ("len", "sha", "gain", "scaled"))
-    source, buffer, sc = state.registers[instruction["va"]][:n], state.acts[instruction["act"]], instruction["sc"]
+    sources, act, sc = state.registers[instruction["va"], :, :n], instruction["act"], instruction["sc"]
 
     def run() -> None:
         gains = state.stream.gains(n) if gain else None
-        values, buffer.scale, count = semantics.normq(source, gains, state.scalars[sc] if scaled else None, sha=sha)
-        buffer.values = values.astype(np.float32)
-        if count:
-            state.saturated[pc] += count
+        for slot, source in zip(state.slots, sources, strict=True):
+            buffer = slot.acts[act]
+            values, buffer.scale, count = semantics.normq(source, gains, slot.scalars[sc] if scaled else None, sha=sha)
+            buffer.values = values.astype(np.float32)
+            if count:
+                state.saturated[pc] += count
 
     return run
 
@@ -175,24 +214,26 @@ def _normq(instruction: Instruction, pc: int, state: State) -> Bound:
 
 def _tmatmul(instruction: Instruction, pc: int, state: State) -> Bound:
     n, addr, bp, wide = (instruction[key] for key in ("len", "addr", "bp", "wide"))
-    target, buffer = state.registers[instruction["vd"]][:n], state.acts[instruction["act"]]
+    targets = state.registers[instruction["vd"], :, :n]
+    buffers = [slot.acts[instruction["act"]] for slot in state.slots]
 
     def run() -> None:
         entry = state.stream.matrix()
-        segment = entry.segment
-        if (segment.addr, segment.rows, segment.columns) != (addr, n, len(buffer.values)):
+        segment, columns = entry.segment, len(buffers[0].values)
+        if (segment.addr, segment.rows, segment.columns) != (addr, n, columns):
             raise MachineFault(
                 SEGMENT,
-                f"expected the matrix at {addr:#x} with {n} rows and {len(buffer.values)} columns, the stream has the one "
+                f"expected the matrix at {addr:#x} with {n} rows and {columns} columns, the stream has the one "
                 f"at {segment.addr:#x} with {segment.rows} rows and {segment.columns} columns",
             )
-        sums = state.stream.product(entry, buffer.values)
-        scale = semantics.matmul_scale(buffer.scale, segment.scale)
-        value, count = semantics.scale_products(sums, scale, bp=bp, wide=wide)
-        target[:] = value
+        all_sums = state.stream.products(entry, [buffer.values for buffer in buffers])
+        for buffer, sums, target in zip(buffers, all_sums, targets, strict=True):
+            scale = semantics.matmul_scale(buffer.scale, segment.scale)
+            value, count = semantics.scale_products(sums, scale, bp=bp, wide=wide)
+            target[:] = value
+            if count:
+                state.saturated[pc] += count
         state.weights += n * segment.columns
-        if count:
-            state.saturated[pc] += count
 
     return run
 
@@ -211,9 +252,12 @@ def _stream(instruction: Instruction, pc: int, state: State) -> Bound:
 
 def _poll(instruction: Instruction, pc: int, state: State) -> Bound:
     def run() -> None:
-        state.prompt_flag = bool(state.prompts)
-        if state.prompts:
-            state.token = state.prompts.popleft()
+        for slot in state.slots:
+            slot.prompted = bool(slot.prompts)
+            if slot.prompted:
+                slot.token = slot.prompts.popleft()
+        took = [slot.prompted for slot in state.slots]
+        state.prompt_flag = any(took) and all(slot.prompted or slot.done for slot in state.slots)
 
     return run
 
@@ -247,26 +291,47 @@ def _loop(instruction: Instruction, pc: int, state: State) -> Bound:
 
 def _wait(instruction: Instruction, pc: int, state: State) -> Bound:
     def run() -> int | None:
-        if not state.prompts:
+        if not all(slot.prompts for slot in state.slots):
             return WAIT
-        state.token = state.prompts.popleft()
+        for slot in state.slots:
+            slot.token = slot.prompts.popleft()
         return None
 
     return run
 
 
 def _emit(instruction: Instruction, pc: int, state: State) -> Bound:
-    def run() -> None:
-        state.emitted.append(state.token)
+    def send(number: int, slot: Slot) -> None:
+        slot.emitted += 1
+        state.emitted.append(slot.token)
+        state.emitted_slots.append(number)
         if state.on_token is not None:
-            state.on_token(state.token)
+            state.on_token(slot.token)
+        if state.on_slot_token is not None:
+            state.on_slot_token(slot.token, number)
+
+    def run() -> None:
+        for number, slot in enumerate(state.slots):
+            if not (slot.done or state.suppressed(slot)):
+                send(number, slot)
 
     return run
 
 
 def _bdone(instruction: Instruction, pc: int, state: State) -> Bound:
     target, eos, limit = instruction["target"], state.settings.eos, state.settings.limit
-    return lambda: target if state.token == eos or len(state.emitted) == limit else None
+
+    def run() -> int | None:
+        for slot in state.slots:
+            if not state.suppressed(slot) and (slot.token == eos or slot.emitted == limit):
+                slot.done = True
+        if not all(slot.done for slot in state.slots):
+            return None
+        for slot in state.slots:
+            slot.done = False
+        return target
+
+    return run
 
 
 def _halt(instruction: Instruction, pc: int, state: State) -> Bound:

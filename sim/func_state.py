@@ -12,7 +12,9 @@ from trilobit.isa.spec import VECTOR_REGISTERS
 from trilobit.sim.backend import HostSettings
 from trilobit.sim.func_stream import SegmentStream
 
-__all__ = ["ActBuffer", "State"]
+__all__ = ["ActBuffer", "Slot", "State"]
+
+SEED_MASK = (1 << 32) - 1
 
 
 @dataclass
@@ -23,12 +25,31 @@ class ActBuffer:
     scale: Scalar = ACT_ZERO
 
 
-class State:
-    """Everything that instructions read and write.
+class Slot:
+    """What one sequence of a batch has for itself.
 
-    Vector registers are int64 [8, max_length] that hold 32-bit values. ``best`` is the running search of argmax: score
-    and token; one that was never begun with ``first`` has what the hardware has after reset. ``position`` counts the
-    tokens that argmax has committed.
+    ``registers`` is [8, max_length] of int64 with 32-bit values. ``best`` is the running search of argmax: score and token; one that
+    was never begun with ``first`` has what the hardware has after reset. ``position`` counts the tokens that argmax has committed.
+    ``prompted``: the last ``poll`` took a token of this slot. ``done``: ``bdone`` has seen its end, and other slots go on.
+    """
+
+    def __init__(self, registers: np.ndarray, seed: int):
+        self.registers = registers
+        self.seed = seed
+        self.acts = [ActBuffer(), ActBuffer()]
+        self.scalars = [ACT_ZERO] * 4
+        self.prompts: deque[int] = deque()
+        self.token = 0
+        self.best = (0, 0)
+        self.position = 0
+        self.emitted = 0
+        self.prompted = self.done = False
+
+
+class State:
+    """Everything that instructions read and write: control once, data once a slot.
+
+    ``committed`` holds what argmax found whenever it committed: a token a slot, of suppressed slots too.
     """
 
     def __init__(self, config: CoreConfig, memory: np.ndarray, settings: HostSettings, stream: SegmentStream):
@@ -37,17 +58,18 @@ class State:
         self.settings = settings
         self.temperature = settings.temperature_scalar()
         self.stream = stream
-        self.registers = np.zeros((VECTOR_REGISTERS, config.max_length), dtype=np.int64)
-        self.acts = [ActBuffer(), ActBuffer()]
-        self.scalars = [ACT_ZERO] * 4
+        self.registers = np.zeros((VECTOR_REGISTERS, config.batch, config.max_length), dtype=np.int64)
+        self.slots = [Slot(self.registers[:, b], (settings.seed + b) & SEED_MASK) for b in range(config.batch)]
         self.counters = [0] * 4
-        self.prompts: deque[int] = deque()
         self.prompt_flag = False
-        self.token = 0
-        self.best = (0, 0)
-        self.position = 0
         self.committed: list[int] = []
         self.emitted: list[int] = []
+        self.emitted_slots: list[int] = []
         self.on_token: Callable[[int], None] | None = None
+        self.on_slot_token: Callable[[int, int], None] | None = None
         self.saturated: Counter[int] = Counter()
         self.weights = 0
+
+    def suppressed(self, slot: Slot) -> bool:
+        """Whether a slot reads its prompt while others generate: its results don't count."""
+        return slot.prompted and not self.prompt_flag

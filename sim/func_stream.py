@@ -83,32 +83,40 @@ class SegmentStream:
         return data
 
     def matrix(self) -> _Entry:
-        """The next ternary matrix, for :meth:`product`. Raises as :meth:`gains`."""
+        """The next ternary matrix, for :meth:`products`. Raises as :meth:`gains`."""
         return self._next("ternary")
 
-    def product(self, entry: _Entry, activations: np.ndarray) -> np.ndarray:
-        """The exact sums [rows] of int64 of a matrix and activations [columns] of float32 (whole numbers, int8)."""
+    def products(self, entry: _Entry, activations: list[np.ndarray]) -> list[np.ndarray]:
+        """The exact sums of a matrix and the activations of each slot.
+
+        Args:
+            activations: for each slot [columns] of float32 (whole numbers, int8).
+
+        Returns:
+            For each slot [rows] of int64.
+        """
         segment = entry.segment
         if self._product is not None:
             packed = self._payload(segment)[:, : segment.columns]
-            return self._product(packed, activations.astype(np.int8))[: segment.rows].astype(np.int64)
+            return [self._product(packed, values.astype(np.int8))[: segment.rows].astype(np.int64) for values in activations]
         if entry.data is None and self._may_keep(entry, 4 * segment.rows * segment.columns):
             self._keep(entry, segment_trits(self._memory, segment, self._beat).astype(np.float32))
         with one_blas_thread():
             if entry.data is not None:
-                return (entry.data @ activations).astype(np.int64)
-            return self._product_in_blocks(segment, activations)
+                return [(entry.data @ values).astype(np.int64) for values in activations]
+            return self._products_in_blocks(segment, activations)
 
-    def _product_in_blocks(self, segment: Segment, activations: np.ndarray) -> np.ndarray:
+    def _products_in_blocks(self, segment: Segment, activations: list[np.ndarray]) -> list[np.ndarray]:
         raw = self._payload(segment)
         groups = len(raw)
-        sums = np.empty((groups, ROWS_PER_BYTE), dtype=np.float32)
+        sums = np.empty((len(activations), groups, ROWS_PER_BYTE), dtype=np.float32)
         step = max(_BLOCK_BYTES // raw.shape[1], 1)
         for start in range(0, groups, step):
             block = raw[start : start + step, : segment.columns]
             trits = unpack(block, ROWS_PER_BYTE * len(block)).astype(np.float32)
-            sums[start : start + step] = (trits @ activations).reshape(-1, ROWS_PER_BYTE)
-        return sums.reshape(-1)[: segment.rows].astype(np.int64)
+            for mine, values in zip(sums, activations, strict=True):
+                mine[start : start + step] = (trits @ values).reshape(-1, ROWS_PER_BYTE)
+        return [mine.reshape(-1)[: segment.rows].astype(np.int64) for mine in sums]
 
     def _payload(self, segment: Segment) -> np.ndarray:
         """The packed weights of a matrix: [groups of five rows, columns and their padding] of uint8."""

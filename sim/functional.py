@@ -14,8 +14,17 @@ import numpy as np
 from trilobit.errors import ConfigError, ProgramError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
-from trilobit.isa.spec import ISA, UNITS, VECTOR_REGISTERS, Instruction
-from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
+from trilobit.isa.spec import ISA, UNITS, Instruction
+from trilobit.sim.backend import (
+    Backend,
+    HostSettings,
+    Retire,
+    RunResult,
+    check_prompt,
+    check_register,
+    initial_memory,
+    register_values,
+)
 from trilobit.sim.func_fault import BAD_OPCODE, PROGRAM_COUNTER, MachineFault, check_alignment, footprint, static_fault
 from trilobit.sim.func_ops import HALT, WAIT, Bound, bind
 from trilobit.sim.func_state import State
@@ -90,7 +99,7 @@ class FunctionalSimulator(Backend):
 
     @property
     def committed(self) -> list[int]:
-        """The tokens that argmax has committed."""
+        """The tokens that argmax has found whenever it committed: one of each slot, in the order of the slots."""
         return self._state.committed
 
     @property
@@ -98,38 +107,27 @@ class FunctionalSimulator(Backend):
         """The memory window, live: [window_size] of uint8."""
         return self._memory
 
-    def push(self, tokens: Sequence[int]) -> None:
-        """Queue prompt tokens; ConfigError if one has more than 24 bits."""
-        for token in tokens:
-            if not 0 <= token < TOKEN_LIMIT:
-                raise ConfigError(f"expected prompt tokens from 0 to {TOKEN_LIMIT - 1}, got {token!r}")
-        self._state.prompts.extend(int(token) for token in tokens)
+    def push(self, tokens: Sequence[int], slot: int = 0) -> None:
+        """Queue prompt tokens of a slot; ConfigError if one has more than 24 bits."""
+        check_prompt(self.config, tokens, slot)
+        self._state.slots[slot].prompts.extend(int(token) for token in tokens)
 
     def set_register(self, index: int, values: np.ndarray) -> None:
         """Write the first elements of a vector register; see :class:`~trilobit.sim.backend.Backend`."""
-        register = self._register(index)
-        values = np.asarray(values)
-        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-            raise ConfigError(f"v{index}: expected a vector of integers, got {values.dtype} of shape {values.shape}")
-        if len(values) > len(register):
-            raise ConfigError(f"v{index}: expected at most max_length={len(register)} elements, got {len(values)}")
-        if len(values) and (int(values.min()) < -(1 << 31) or int(values.max()) >= 1 << 31):
-            raise ConfigError(f"v{index}: expected 32-bit values, got from {values.min()} to {values.max()}")
-        register[: len(values)] = values
+        values = register_values(self.config, index, values)
+        self._state.registers[index, :, : values.shape[1]] = values
 
     def register(self, index: int) -> np.ndarray:
-        """A copy of a vector register: [max_length] of int64."""
-        return self._register(index).copy()
-
-    def _register(self, index: int) -> np.ndarray:
-        if not 0 <= index < VECTOR_REGISTERS:
-            raise ConfigError(f"expected a vector register from 0 to {VECTOR_REGISTERS - 1}, got {index!r}")
-        return self._state.registers[index]
+        """A copy of a vector register: [max_length] of int64, or [batch, max_length] for a batch above 1."""
+        check_register(index)
+        slots = self._state.registers[index]
+        return (slots[0] if self.config.batch == 1 else slots).copy()
 
     def run(
         self,
         on_token: Callable[[int], None] | None = None,
         *,
+        on_slot_token: Callable[[int, int], None] | None = None,
         max_instructions: int | None = None,
         max_cycles: int | None = None,
     ) -> RunResult:
@@ -140,7 +138,7 @@ class FunctionalSimulator(Backend):
         """
         if max_cycles is not None:
             raise ConfigError("expected max_instructions, got max_cycles: the functional simulator has no clock")
-        self._state.on_token = on_token
+        self._state.on_token, self._state.on_slot_token = on_token, on_slot_token
         left = -1 if max_instructions is None else max_instructions
         while left and self._advance():
             left -= 1
@@ -184,7 +182,7 @@ class FunctionalSimulator(Backend):
         """The state as :meth:`run` would report it now."""
         state = self._state
         return RunResult(
-            tokens=list(state.emitted), fault=self._fault, fault_pc=self._fault_pc, halted=self._halted,
+            tokens=list(state.emitted), slots=list(state.emitted_slots), fault=self._fault, fault_pc=self._fault_pc, halted=self._halted,
             waiting=self._waiting, retired=sum(self._executed), cycles=None, counters=self._counters(),
             saturated=dict(sorted(state.saturated.items())), weights=state.weights,
         )  # fmt: skip
@@ -198,7 +196,8 @@ class FunctionalSimulator(Backend):
                 continue
             units[instruction.opcode.unit] += times
             size = times * (footprint(instruction, self.config) or 0)
-            read += size if instruction.name in ("ldv", "emb") else 0
+            read += size if instruction.name == "ldv" else 0
+            read += size * self.config.batch if instruction.name == "emb" else 0
             written += size if instruction.name in ("sv", "clr") else 0
         counters = {f"retired_{unit}": units[unit] for unit in UNITS}
         moved = {"bytes_loaded": read, "bytes_stored": written, "bytes_streamed": self._state.stream.bytes_read}

@@ -11,7 +11,7 @@ from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import parse_segment
 from trilobit.isa.spec import ISA
-from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, initial_memory
+from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
 from trilobit.sim.rtl_build import core_verilog, simulator_library
 from trilobit.sim.trace_records import TraceRecords, read_records
@@ -84,17 +84,15 @@ class RtlSimulator(Backend):
 
     # ---- Backend -----------------------------------------------------------------------------------------------------------
 
-    def push(self, tokens: Sequence[int]) -> None:
-        for token in tokens:
-            if not 0 <= token < TOKEN_LIMIT:
-                raise ConfigError(f"expected prompt tokens from 0 to {TOKEN_LIMIT - 1}, got {token!r}")
+    def push(self, tokens: Sequence[int], slot: int = 0) -> None:
+        check_prompt(self.config, tokens, slot)
         values = np.asarray(tokens, dtype=np.uint32)
         self._lib.sim_push(self._handle, _pointer(values), len(values))
         if self._reason == WAITING and len(values):
             self._reason = LIMIT
 
-    def run(self, on_token: Callable[[int], None] | None = None, *, max_instructions: int | None = None,
-            max_cycles: int | None = None) -> RunResult:  # fmt: skip
+    def run(self, on_token: Callable[[int], None] | None = None, *, on_slot_token: Callable[[int, int], None] | None = None,
+            max_instructions: int | None = None, max_cycles: int | None = None) -> RunResult:  # fmt: skip
         self._start()
         budget = FOREVER if max_cycles is None else max_cycles
         instructions = 0
@@ -104,9 +102,8 @@ class RtlSimulator(Backend):
             before, tokens = self._lib.sim_cycles(self._handle), self._token_count()
             self._reason = self._lib.sim_run(self._handle, min(budget, SLICE), int(max_instructions is not None))
             budget -= self._lib.sim_cycles(self._handle) - before
-            if on_token is not None:
-                for token in self._tokens()[tokens:]:
-                    on_token(token)
+            if on_token is not None or on_slot_token is not None:
+                report_tokens(list(zip(self._tokens(), self._slots(), strict=True))[tokens:], on_token, on_slot_token)
             if max_instructions is not None:
                 instructions = self._retired() - retired
                 if instructions >= max_instructions:
@@ -133,6 +130,7 @@ class RtlSimulator(Backend):
         counters = self.counters()
         return RunResult(
             tokens=self._tokens() if self._started else [],
+            slots=self._slots() if self._started else [],
             fault=self._lib.sim_fault(self._handle),
             fault_pc=self._lib.sim_fault_pc(self._handle) if self._reason == FAULT else 0,
             halted=self._reason == HALTED,
@@ -242,6 +240,10 @@ class RtlSimulator(Backend):
         pointer = ctypes.c_void_p()
         count = self._lib.sim_retires(self._handle, ctypes.byref(pointer))
         return [Retire(r.pc, UNITS[r.unit], r.cycle) for r in _array(pointer, _RetireRecord, count)]
+
+    def _slots(self) -> list[int]:
+        """The slot of each emitted token."""
+        return [0] * len(self._tokens())
 
     def _by_pc(self) -> np.ndarray:
         return np.ctypeslib.as_array(self._lib.sim_retired_by_pc(self._handle), shape=(1 << 16,))

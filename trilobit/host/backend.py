@@ -8,7 +8,7 @@ from trilobit.errors import ConfigError
 from trilobit.host.board import Board
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
-from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult, initial_memory
+from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
 
 __all__ = ["BoardBackend"]
 
@@ -41,16 +41,17 @@ class BoardBackend(Backend):
         self._started = False
         self._status = board.status()
 
-    def push(self, tokens: Sequence[int]) -> None:
-        """Queue prompt tokens; they go to the board as it has room."""
+    def push(self, tokens: Sequence[int], slot: int = 0) -> None:
+        """Queue prompt tokens; they go to the board as it has room. Boards have one slot."""
+        check_prompt(self.config, tokens, slot)
         self._waiting += [int(token) for token in tokens]
 
     def _feed(self) -> None:
         while self._waiting and self.board.push(self._waiting[0]):
             del self._waiting[0]
 
-    def run(self, on_token: Callable[[int], None] | None = None, *, max_instructions: int | None = None,
-            max_cycles: int | None = None) -> RunResult:  # fmt: skip
+    def run(self, on_token: Callable[[int], None] | None = None, *, on_slot_token: Callable[[int, int], None] | None = None,
+            max_instructions: int | None = None, max_cycles: int | None = None) -> RunResult:  # fmt: skip
         """Run until the program halts, faults or waits; a board takes no limits."""
         if max_instructions is not None or max_cycles is not None:
             raise ConfigError("expected no limit of instructions or cycles: a board runs until its program stops")
@@ -62,9 +63,7 @@ class BoardBackend(Backend):
             self._status = self.board.status()
             tokens = self.board.pop()
             self._tokens += tokens
-            if on_token is not None:
-                for token in tokens:
-                    on_token(token)
+            report_tokens([(token, 0) for token in tokens], on_token, on_slot_token)
             self._feed()
             if not tokens and (not self._status.running or (self._status.waiting and not self._waiting)):
                 return self.result()
@@ -73,8 +72,8 @@ class BoardBackend(Backend):
         s = self._status
         counters = self.board.counters() if self._started and not s.running else {}
         return RunResult(
-            tokens=list(self._tokens), fault=s.fault, fault_pc=s.fault_pc, halted=s.halted, waiting=s.waiting and not self._waiting,
-            retired=counters.get("issued", 0), cycles=counters.get("cycles"), counters=counters,
+            tokens=list(self._tokens), slots=[0] * len(self._tokens), fault=s.fault, fault_pc=s.fault_pc, halted=s.halted,
+            waiting=s.waiting and not self._waiting, retired=counters.get("issued", 0), cycles=counters.get("cycles"), counters=counters,
         )  # fmt: skip
 
     def step(self) -> Retire | None:
