@@ -55,6 +55,8 @@ written, [Add an instruction](how-to/add-an-instruction.md) how this set grows.
 - **rs(x, n)** is a right shift by n with rounding half up (towards plus infinity). **satN(x)** saturates to N signed bits.
 - **Narrow and wide.** A result saturates to 16 bits, or to 32 with `wide`. In memory an element is 2 bytes, or 4 with `wide`.
 - **len** is the number of elements, 1 to `max_length`; anything else is fault 2. Elements of a register from `len` on stay as they are.
+- **Slots.** A core of batch B runs B sequences under one program: v, a, s and token exist once a slot, the rest once; every
+  instruction does for each slot what it says for one. What differs stands with the instruction.
 - **Saturation** is never silent: each instruction's saturated elements are counted.
 - **Scalars** found at run time are `mantissa * 2^exponent` with 18-bit mantissas (s0-s3: 36 bits); zero has mantissa 0.
 - **Addresses** are byte offsets in the memory window. Vectors, tables and regions are aligned to max(beat_bytes, 16); a segment of the
