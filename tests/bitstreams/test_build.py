@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from trilobit.bitstreams.boards import build_board, critical_path
+from trilobit.bitstreams.boards import PLACEMENTS, build_board
 from trilobit.bitstreams.fit import check_core, check_resources, known_resources, memory_bits
+from trilobit.bitstreams.timing import critical_path
 from trilobit.bitstreams.units import unit_table
 from trilobit.cli import main
 from trilobit.errors import ConfigError, ToolError
@@ -53,14 +54,37 @@ def test_a_build_leaves_a_bitstream_and_a_report_named_by_a_hash(tools, tmp_path
 
 def test_a_missed_clock_is_an_error_with_the_path(tools, tmp_path):
     tools(mhz=55.0)
-    result = build(["ulx3s_85f", "--core", "tiny", "-o", tmp_path / "out"])
+    result = build(["ulx3s_85f", "--core", "tiny", "--seed", 7, "-o", tmp_path / "out"])
     assert result.exit_code == 2
     assert (
         "clk: expected 60.0 MHz, got 55.0 MHz, 1.52 ns too slow from system.core.pc.a to system.core.pc.z (8.0 ns logic, 9.0 ns"
         in result.stderr
     )
+    assert "with these seeds were tried: 7 (91.7% of the clock)" in result.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert any(name.endswith("-missed.json") for name in names) and not any(name.endswith(".bit") for name in names)
+
+
+def test_without_a_seed_the_next_ones_are_tried(tools, tmp_path):
+    first = BOARDS["ulx3s_85f"].seed
+    tools(mhz=55.0, more_per_seed=4.0, from_seed=first)  # 55, 59, 63
+    result = build(["ulx3s_85f", "--core", "tiny", "-o", tmp_path / "out", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["seed"] == first + 2 and report["fmax_mhz"] == 63.0
+    assert f"seed {first} misses clk: expected 60.0 MHz, got 55.0" in result.stderr and f"seed {first + 1} misses" in result.stderr
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".bit", ".json"}
+    assert not list((tmp_path / "out").glob("*-missed.json"))
+    assert not json.loads(build(["ulx3s_85f", "--core", "tiny", "-o", tmp_path / "out", "--json"]).stdout)["fresh"]
+
+
+def test_after_the_last_seed_the_best_is_told(tools, tmp_path):
+    first = BOARDS["ulx3s_85f"].seed
+    tools(mhz=50.0, more_per_seed=1.0, from_seed=first)
+    result = build(["ulx3s_85f", "--core", "tiny", "-o", tmp_path / "out"])
+    assert result.exit_code == 2 and "got 53.0 MHz" in result.stderr.splitlines()[-1] and PLACEMENTS == 4
+    assert f"{first} (83.3% of the clock), {first + 1} (85.0% of the clock)" in result.stderr
+    assert len(list((tmp_path / "out").glob("*-missed.json"))) == PLACEMENTS
 
 
 def test_a_core_that_is_too_large_is_refused_before_place_and_route(tools, tmp_path):

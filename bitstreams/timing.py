@@ -1,0 +1,47 @@
+"""What a board's clocks reached, from nextpnr's report, and what is said when one is missed."""
+
+import re
+
+__all__ = ["clocks_of", "critical_path", "missed_clocks", "worst_share"]
+
+
+def critical_path(raw: dict, clock: str) -> dict:
+    """The slowest path of a clock in nextpnr's report: where it starts and ends, and its delays in ns."""
+    for path in raw.get("critical_paths", []):
+        if path["from"].endswith(clock) and path["to"].endswith(clock):
+            steps = path["path"]
+            delays = {kind: round(sum(step["delay"] for step in steps if step["type"] == kind), 2) for kind in ("logic", "routing")}
+            total = round(sum(step["delay"] for step in steps), 2)
+            cells = [step["to"]["cell"] for step in steps]
+            return {"from": steps[0]["from"]["cell"], "to": steps[-1]["to"]["cell"], "total_ns": total, **delays, "through": cells}
+    return {}
+
+
+def clocks_of(raw: dict) -> dict[str, dict]:
+    """By clock: achieved_mhz, target_mhz, critical_path."""
+    return {
+        re.sub(r"^\$glbnet\$", "", name): {
+            "achieved_mhz": round(figures["achieved"], 2), "target_mhz": round(figures["constraint"], 2),
+            "critical_path": critical_path(raw, name),
+        }
+        for name, figures in raw["fmax"].items()
+    }  # fmt: skip
+
+
+def worst_share(clocks: dict[str, dict]) -> float:
+    """Of the clocks, the least share of its target that one reached; 1 or more: all were met."""
+    return min(figures["achieved_mhz"] / figures["target_mhz"] for figures in clocks.values())
+
+
+def missed_clocks(clocks: dict[str, dict]) -> list[str]:
+    """A line for every clock that was missed: by how much, and on which path."""
+    missed = []
+    for clock, figures in clocks.items():
+        if figures["achieved_mhz"] < figures["target_mhz"]:
+            by = 1000 / figures["achieved_mhz"] - 1000 / figures["target_mhz"]
+            path = figures["critical_path"]
+            where = "on a path that nextpnr didn't report"
+            if path:
+                where = f"from {path['from']} to {path['to']} ({path['logic']} ns logic, {path['routing']} ns routing)"
+            missed.append(f"{clock}: expected {figures['target_mhz']} MHz, got {figures['achieved_mhz']} MHz, {by:.2f} ns too slow {where}")
+    return missed
