@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trilobit.bitstreams.fit import check_core, check_resources
-from trilobit.bitstreams.timing import clocks_of, missed_clocks, worst_share
+from trilobit.bitstreams.timing import clock_at, clocks_of, missed_clocks, worst_share
 from trilobit.bitstreams.units import cell_counts, unit_table
 from trilobit.errors import ToolError
 from trilobit.hdl.boards import BoardFiles, board_files, find_board
@@ -123,7 +123,7 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
         tried: list[dict] = []
         for k in seeds:
             NEXTPNR_ECP5.run(options[k], cwd=work, log=log, each_line=progress)
-            report = _routed(json.loads((work / "timing.json").read_text()))
+            report = _routed(json.loads((work / "timing.json").read_text()), board.clock_mhz)
             report |= {"seed": k, "hash": stems[k].rsplit("-", 1)[1], "nextpnr": options[k], **shared}
             tried.append(report)
             if not (missed := missed_clocks(report["clocks"])):
@@ -146,12 +146,13 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
     return Build(report, report_path, bitstream_path, True)
 
 
-def _routed(raw: dict) -> dict:
+def _routed(raw: dict, clock_mhz: float) -> dict:
     """What is kept of nextpnr's report."""
     clocks = clocks_of(raw)
     used = {key: raw["utilization"][cell]["used"] for cell, key in RESOURCES.items()}
     available = {key: raw["utilization"][cell]["available"] for cell, key in RESOURCES.items()}
-    return {"evidence": EVIDENCE, "clocks": clocks, "fmax_mhz": clocks["clk"]["achieved_mhz"], "resources": used, "available": available}
+    return {"evidence": EVIDENCE, "clocks": clocks, "fmax_mhz": clock_at(clocks, clock_mhz)["achieved_mhz"], "resources": used,
+            "available": available}  # fmt: skip
 
 
 def _seeds(tried: list[dict]) -> str:

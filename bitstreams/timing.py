@@ -2,7 +2,9 @@
 
 import re
 
-__all__ = ["clocks_of", "critical_path", "missed_clocks", "worst_share"]
+from trilobit.errors import ToolError
+
+__all__ = ["clock_at", "clocks_of", "critical_path", "missed_clocks", "worst_share"]
 
 
 def critical_path(raw: dict, clock: str) -> dict:
@@ -26,6 +28,19 @@ def clocks_of(raw: dict) -> dict[str, dict]:
         }
         for name, figures in raw["fmax"].items()
     }  # fmt: skip
+
+
+def clock_at(clocks: dict[str, dict], mhz: float) -> dict:
+    """The slowest of the clocks whose target is ``mhz``; whatever the tools named it.
+
+    Raises:
+        ToolError: there is none.
+    """
+    found = [figures for figures in clocks.values() if abs(figures["target_mhz"] - mhz) < 0.01 * mhz]
+    if not found:
+        targets = ", ".join(f"{name} {figures['target_mhz']} MHz" for name, figures in clocks.items())
+        raise ToolError(f"expected a clock of {mhz:g} MHz in nextpnr's report, got {targets or 'none'}")
+    return min(found, key=lambda figures: figures["achieved_mhz"])
 
 
 def worst_share(clocks: dict[str, dict]) -> float:
