@@ -96,8 +96,8 @@ def presets() -> list[str]:
     return sorted(p.name[:-5] for p in resources.files("trilobit.isa").joinpath("presets").iterdir() if p.name.endswith(".yaml"))
 
 
-def load_core(name: str) -> CoreConfig:
-    """A preset by name, or a YAML file of the same form by path.
+def load_core(name: str, batch: int | None = None) -> CoreConfig:
+    """A preset by name, or a YAML file of the same form by path; ``batch`` replaces its own.
 
     Raises:
         ConfigError: no such preset or file, an unknown key, or a value that makes no sense.
@@ -122,6 +122,8 @@ def load_core(name: str) -> CoreConfig:
         kind = {int: (int,), float: (int, float), str: (str,)}[known[key]]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ConfigError(f"core {name!r}: expected {key} as {known[key].__name__}, got {value!r}")
+    if batch is not None:
+        data["batch"] = batch
     try:
         return CoreConfig(**data)
     except TypeError as error:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["json_option", "memory_option", "print_json", "print_table", "progress", "quantity", "status_line", "write_text"]
+__all__ = ["batch_option", "json_option", "memory_option", "print_json", "print_table", "progress", "quantity", "status_line", "write_text"]
 
 stderr = Console(stderr=True)
 
@@ -21,6 +21,12 @@ stderr = Console(stderr=True)
 def json_option(function: Callable) -> Callable:
     """The option ``--json``, which every verb has; the function gets it as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")(function)
+
+
+def batch_option(function: Callable) -> Callable:
+    """The option ``--batch``, which replaces the core's; the function gets it as ``batch``, None if it is not given."""
+    text = "Sequences that share a pass over the weights, 1, 2, 4 or 8, instead of the core's own number."
+    return click.option("--batch", metavar="N", type=int, default=None, help=text)(function)
 
 
 def memory_option(function: Callable) -> Callable:

@@ -1,6 +1,5 @@
 """``trilobit run`` of a bundle: a prompt in, text out as the machine emits tokens."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from trilobit.assembler.bundle import Bundle, load_bundle
 from trilobit.errors import BundleError, ConfigError
 from trilobit.output import print_json, quantity
 from trilobit.running import make_backend, raise_fault, result_json, write_timeline
+from trilobit.sequences import Sequences
 from trilobit.sim.backend import Backend, HostSettings, RunResult
-from trilobit.text import TextStream, Tokenizer
+from trilobit.text import Tokenizer
 
-__all__ = ["BundleRun", "bundle_settings", "generate", "prompt_tokens"]
+__all__ = ["BundleRun", "bundle_settings", "fill_slots", "generate", "prompt_tokens", "read_prompts"]
 
 
 def bundle_settings(bundle: Bundle, *, count: int, temperature: float, seed: int) -> HostSettings:
@@ -45,12 +45,41 @@ def prompt_tokens(bundle: Bundle, tokenizer: Tokenizer | None, prompt: str) -> l
     return tokens
 
 
+def fill_slots(bundle: Bundle, prompts: list[list[int]]) -> list[list[int]]:
+    """The prompt of each of the core's slots: those given, then the last once more for every slot that is left.
+
+    Raises:
+        ConfigError: more prompts than slots.
+    """
+    batch = bundle.core.batch
+    if len(prompts) > batch:
+        hint = "compile it with --batch for several" if batch == 1 else "compile it with a larger --batch"
+        raise ConfigError(f"{bundle.folder}: expected at most {batch} prompt{'s' * (batch > 1)}, got {len(prompts)}; {hint}")
+    return prompts + prompts[-1:] * (batch - len(prompts))
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a file, one a line; empty lines are left out.
+
+    Raises:
+        ConfigError: not readable, or without a prompt.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--prompts: expected a UTF-8 text file, one prompt a line; can't read {path}: {error}") from error
+    prompts = [line for line in lines if line.strip()]
+    if not prompts:
+        raise ConfigError(f"--prompts: expected a prompt a line in {path}, found none")
+    return prompts
+
+
 def generate(
     bundle: Bundle,
     backend: str,
     settings: HostSettings,
-    prompt: list[int],
-    on_token: Callable[[int], None] | None = None,
+    prompts: list[list[int]],
+    on_slot_token: Callable[[int, int], None] | None = None,
     waves: Path | None = None,
     memory_model: str | None = None,
     machine: Backend | None = None,
@@ -58,13 +87,18 @@ def generate(
 ) -> RunResult:
     """Run a bundle's program on a backend (or on ``machine``) until it has emitted what the settings ask for.
 
+    Args:
+        prompts: the tokens of each slot.
+        on_slot_token: called with each token and its slot.
+
     Raises:
         FaultError: the machine faulted.
     """
     made = machine or make_backend(backend, bundle.core, bundle.program, bundle.memory(), settings, waves, memory_model, trace)
     with made:
-        made.push(prompt)
-        result = made.run(on_token)
+        for slot, prompt in enumerate(prompts):
+            made.push(prompt, slot=slot)
+        result = made.run(on_slot_token=on_slot_token)
         write_timeline(trace, made)
         raise_fault(made, result)
     return result
@@ -76,7 +110,7 @@ class BundleRun:
 
     folder: Path
     backend: str
-    prompt: str
+    prompts: list[str]
     count: int
     temperature: float
     seed: int
@@ -93,39 +127,34 @@ class BundleRun:
         bundle = load_bundle(self.folder)
         settings = bundle_settings(bundle, count=self.count, temperature=self.temperature, seed=self.seed)
         tokenizer = Tokenizer(bundle.tokenizer) if bundle.tokenizer else None
-        tokens = prompt_tokens(bundle, tokenizer, self.prompt)
-        stream = TextStream(tokenizer, tokens) if tokenizer else None
+        texts = self.prompts or [""]
+        prompts = [prompt_tokens(bundle, tokenizer, text) for text in texts]
+        slots = fill_slots(bundle, prompts)
+        seeds = [(self.seed + slot) % 2**32 for slot in range(len(prompts))]
         machine = self._board(bundle, settings)
-        pieces: list[str] = []
-
-        def show(piece: str) -> None:
-            pieces.append(piece)
-            if not self.as_json:
-                click.echo(piece, nl=False)
-                sys.stdout.flush()
-
-        if not self.as_json:
-            click.echo(self.prompt, nl=False)
+        shown = Sequences(
+            texts, prompts, tokenizer, lambda tokens: tokens[-1:] == [settings.eos] or len(tokens) >= self.count, seeds, self.as_json
+        )
+        shown.start()
         start = time.perf_counter()
-        result = generate(
-            bundle, self.backend, settings, tokens,
-            lambda token: show(stream.push(token) if stream else f"{token} "), self.waves, self.memory_model,
-            machine, self.trace,
-        )  # fmt: skip
+        result = generate(bundle, self.backend, settings, slots, shown.push, self.waves, self.memory_model, machine, self.trace)
         seconds = time.perf_counter() - start
-        if stream:
-            show(stream.finish())
+        shown.finish()
         if self.as_json:
+            sequences = [
+                {"prompt": text, "prompt_tokens": prompt, "seed": seed, "tokens": tokens,
+                 "text": None if shown.texts is None else shown.texts[slot]}
+                for slot, (text, prompt, seed, tokens) in enumerate(zip(texts, prompts, seeds, shown.tokens, strict=True))
+            ]  # fmt: skip
             data = {
-                "bundle": str(self.folder), "model": bundle.manifest.name, "core": bundle.core.name, "backend": self.target or self.backend,
-                "memory": self._memory,
-                "prompt": self.prompt, "prompt_tokens": tokens, "text": "".join(pieces) if stream else None,
+                "bundle": str(self.folder), "model": bundle.manifest.name, "core": bundle.core.name, "batch": bundle.core.batch,
+                "backend": self.target or self.backend, "memory": self._memory,
+                "prompt": texts[0], "prompt_tokens": prompts[0], "text": sequences[0]["text"], "sequences": sequences,
                 "seed": self.seed, "temperature": self.temperature, "seconds": seconds,
             }  # fmt: skip
             print_json(data | result_json(result))
             return
-        click.echo()
-        click.echo(self._summary(bundle, result, seconds), err=True)
+        click.echo(self._summary(bundle, result, sum(map(len, shown.tokens)), seconds), err=True)
 
     def _board(self, bundle: Bundle, settings: HostSettings) -> Backend | None:
         """The board that ``--target`` names, ready for the program."""
@@ -133,6 +162,10 @@ class BundleRun:
             if self.port is not None:
                 raise ConfigError("expected --target with --port, such as --target ulx3s")
             return None
+        if bundle.core.batch > 1:
+            raise ConfigError(
+                f"expected a bundle for a batch of 1 with --target, as boards run one sequence, got one for {bundle.core.batch}"
+            )
         if self.waves is not None or self.memory_model is not None or self.trace is not None:
             raise ConfigError("expected no --waves, --trace or --memory with --target: a board has its own memory and shows no signals")
         from trilobit.host.targets import open_target
@@ -143,16 +176,17 @@ class BundleRun:
     def _memory(self) -> str:
         return "the board's" if self.target else self.memory_model or "ideal"
 
-    def _summary(self, bundle: Bundle, result: RunResult, seconds: float) -> str:
-        """What was simulated and how fast; the clock's figures only where there is a clock."""
-        parts = [f"{len(result.tokens)} tokens in {seconds:.1f} s"]
+    def _summary(self, bundle: Bundle, result: RunResult, tokens: int, seconds: float) -> str:
+        """What was simulated and how fast, ``tokens`` shown; the clock's figures only where there is a clock."""
+        together = f", {len(self.prompts)} sequences together" if len(self.prompts) > 1 else ""
+        parts = [f"{tokens} tokens in {seconds:.1f} s{together}"]
         if self.target is None:
             parts.append(f"{quantity(result.weights / seconds, 'weights/s')} simulated ({self.backend})")
         else:
             parts.append(f"on {self.target}")
         if result.cycles:
             clock = bundle.core.clock_mhz * 1e6
-            rate = len(result.tokens) / (result.cycles / clock)
+            rate = tokens / (result.cycles / clock)
             parts.append(
                 f"{result.cycles} cycles with the prompt: {rate:.2f} tokens/s at {bundle.core.clock_mhz:g} MHz, memory {self._memory}"
             )

@@ -24,8 +24,8 @@ SHOWN = 8  # elements of a register that are shown unless it was asked for
 PER_LINE = 12
 
 
-def load_program(path: Path, core: str | None) -> tuple[Program, CoreConfig]:
-    """A program from assembly text or a binary, and the core it runs on.
+def load_program(path: Path, core: str | None, batch: int | None = None) -> tuple[Program, CoreConfig]:
+    """A program from assembly text or a binary, and the core it runs on, with another ``batch`` if one is given.
 
     Raises:
         ConfigError: the kind of the file is unknown, no core is named anywhere, or the program was made for another.
@@ -36,12 +36,14 @@ def load_program(path: Path, core: str | None) -> tuple[Program, CoreConfig]:
         from trilobit.assembler.asm import assemble_file
 
         program = assemble_file(path, core=core)
+        if batch is not None and (named := core or program.core):
+            program = assemble_file(path, core=load_core(named, batch))  # vectors in memory are longer
     else:
         raise ConfigError(f"expected a bundle (folder), PROG.s or PROG.bin, got {str(path)!r}")
     name = core or program.core
     if name is None:
         raise ConfigError(f"{path}: expected --core PRESET, as the program names none")
-    config = load_core(name)
+    config = load_core(name, batch)
     if program.core and config.name != program.core and config.beat_bytes != _beat_bytes(program.core):
         raise ConfigError(f"{path}: made for core {program.core!r}, which has other memory beats than {config.name!r}")
     return program, config
@@ -92,7 +94,8 @@ class ProgramRun:
     """The options of a run; :meth:`execute` does it.
 
     Attributes:
-        path, core, backend: what runs, and where. settings: the host's. push: prompt tokens.
+        path, core, batch, backend: what runs, and where. settings: the host's.
+        push: prompt tokens of each slot; the last are those of all further slots.
         sets, mems: ``NAME=FILE.npy``. dump: as :func:`parse_dump`. out: folder for the dump as ``.npy`` files.
         step: show each instruction. waves: file for the RTL's waves. memory_model: timing of the memory.
         trace: file for a timeline.
@@ -102,7 +105,8 @@ class ProgramRun:
     core: str | None
     backend: str
     settings: HostSettings
-    push: Sequence[int] = ()
+    batch: int | None = None
+    push: Sequence[Sequence[int]] = ()
     sets: Sequence[str] = ()
     mems: Sequence[str] = ()
     dump: str | None = None
@@ -115,7 +119,9 @@ class ProgramRun:
 
     def execute(self) -> None:
         """Run and print. FaultError at the end if the machine faulted; the state is shown before."""
-        program, config = load_program(self.path, self.core)
+        program, config = load_program(self.path, self.core, self.batch)
+        if len(self.push) > config.batch:
+            raise ConfigError(f"expected --push at most {config.batch} times, once for each sequence of the batch, got {len(self.push)}")
         registers, regions = parse_dump(self.dump, program)
         memory = program.memory()
         for name, path in _assignments(self.mems, "--mem"):
@@ -127,7 +133,8 @@ class ProgramRun:
                           self.trace) as backend:  # fmt: skip
             for index, values in given:
                 backend.set_register(index, values)
-            backend.push(self.push)
+            for slot in range(config.batch if self.push else 0):
+                backend.push(self.push[min(slot, len(self.push) - 1)], slot=slot)
             steps = self._steps(backend) if self.step else None
             result = backend.result() if self.step else backend.run()
             write_timeline(self.trace, backend)
@@ -138,13 +145,13 @@ class ProgramRun:
             if self.out is not None:
                 self._save(vectors, contents)
             if self.as_json:
-                data = {"program": program.name, "core": config.name, "backend": self.backend, "text": None}
+                data = {"program": program.name, "core": config.name, "batch": config.batch, "backend": self.backend, "text": None}
                 data |= result_json(result) | {"registers": vectors, "memory": contents}
                 print_json(data if steps is None else data | {"steps": steps})
             else:
                 _show(vectors, contents, full=self.dump is not None)
-                if result.tokens:
-                    click.echo("tokens " + " ".join(map(str, result.tokens)))
+                for slot in sorted(set(result.slots)):
+                    click.echo(f"tokens{f' of slot {slot}' if config.batch > 1 else ''} " + " ".join(map(str, result.tokens_of(slot))))
                 print_counters(result)
                 if result.waiting:
                     click.echo("the program waits for a prompt token (--push)")
@@ -155,9 +162,8 @@ class ProgramRun:
         if not re.fullmatch(r"v[0-7]", name):
             raise ConfigError(f"--set: expected a register v0 to v{VECTOR_REGISTERS - 1}, got {name!r}")
         limit = 1 << 31
-        return int(name[1]), load_integers(
-            path, longest=config.max_length, low=-limit, high=limit - 1, what=f"--set {name}"
-        )  # fmt: skip
+        values = load_integers(path, longest=config.max_length, low=-limit, high=limit - 1, what=f"--set {name}")
+        return int(name[1]), values if config.batch == 1 else np.tile(values, (config.batch, 1))
 
     def _steps(self, backend: Backend) -> list[dict[str, Any]]:
         """Run instruction by instruction, showing each as it retires and, without a clock, what it wrote."""
@@ -167,13 +173,14 @@ class ProgramRun:
             step["text"] = instruction_at(backend.program, retire.pc)
             written = ISA.decode(backend.program.code[retire.pc])
             if retire.cycle is None and "vd" in written.values:
-                step["result"] = backend.register(written["vd"])[: written["len"]]
+                step["result"] = backend.register(written["vd"])[..., : written["len"]]
             steps.append(step)
             if not self.as_json:
                 cycle = "" if retire.cycle is None else f"{retire.cycle:>8}"
                 click.echo(f"{cycle}{retire.pc:>6}  {step['text']}")
                 if "result" in step:
-                    click.echo(f"{'':>8}v{written['vd']} = {_some(step['result'])}")
+                    for name, values in _by_slot(f"v{written['vd']}", step["result"]):
+                        click.echo(f"{'':>8}{name} = {_some(values)}")
         return steps
 
     def _save(self, values: dict[str, np.ndarray], contents: dict[str, np.ndarray]) -> None:
@@ -185,6 +192,11 @@ class ProgramRun:
             save_array(self.out / f"mem-{name}.npy", value)
 
 
+def _by_slot(name: str, values: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """A register as its slots, each with a name; itself if there is one slot."""
+    return [(name, values)] if values.ndim == 1 else [(f"{name} slot {slot}", part) for slot, part in enumerate(values)]
+
+
 def _some(values: np.ndarray) -> str:
     more = f" ... ({len(values)} elements)" if len(values) > SHOWN else ""
     return " ".join(map(str, values[:SHOWN])) + more
@@ -192,7 +204,7 @@ def _some(values: np.ndarray) -> str:
 
 def _show(values: dict[str, np.ndarray], contents: dict[str, np.ndarray], *, full: bool) -> None:
     """Registers (the beginning of those that are not zero, unless asked for) and regions."""
-    for name, vector in values.items():
+    for name, vector in (named for register, slots in values.items() for named in _by_slot(register, slots)):
         if full:
             _show_all(name, vector)
         elif vector.any():

@@ -109,7 +109,7 @@ def result_json(result: RunResult) -> dict[str, Any]:
     if result.fault:
         fault = {"code": result.fault, "cause": FAULTS.get(result.fault, "unknown"), "pc": result.fault_pc}
     return {
-        "tokens": result.tokens, "halted": result.halted, "waiting": result.waiting, "fault": fault,
+        "tokens": result.tokens, "slots": result.slots, "halted": result.halted, "waiting": result.waiting, "fault": fault,
         "retired": result.retired, "cycles": result.cycles, "weights": result.weights, "counters": result.counters,
         "saturated": {str(pc): count for pc, count in result.saturated.items()},
     }  # fmt: skip

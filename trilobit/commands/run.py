@@ -5,25 +5,29 @@ from pathlib import Path
 import click
 
 from trilobit.errors import ConfigError
-from trilobit.output import json_option, memory_option
+from trilobit.output import batch_option, json_option, memory_option
 
 __all__ = ["command"]
 
-_PROGRAM_ONLY = ("core", "sets", "mems", "dump", "out", "step", "push")
+_PROGRAM_ONLY = ("core", "batch", "sets", "mems", "dump", "out", "step", "push")
 
 
-def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
+def _numbers(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[list[int]]:
     try:
-        return [int(piece, 0) for piece in value.split(",")] if value else []
+        return [[int(piece, 0) for piece in value.split(",")] for value in values]
     except ValueError as error:
-        raise click.BadParameter(f"expected tokens as numbers with commas, got {value!r}") from error
+        raise click.BadParameter(f"expected tokens as numbers with commas, got {', '.join(map(repr, values))}") from error
 
 
 @click.command(name="run")
 @click.argument("what", metavar="BUNDLE|PROG.s|PROG.bin", type=click.Path(path_type=Path, exists=True))
 @click.option("--backend", type=click.Choice(["functional", "cycles", "rtl"]), default="functional", show_default=True,
               help="Bit-exact simulator; the same with exact cycles; or the hardware itself in simulation.")  # fmt: skip
-@click.option("--prompt", metavar="TEXT", default=None, help="Text to go on from (bundle).")
+@click.option("--prompt", "prompts", metavar="TEXT", multiple=True,
+              help="Text to go on from (bundle); as often as the bundle's batch has sequences.")  # fmt: skip
+@click.option(
+    "--prompts", "prompts_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="More of them, one a line."
+)
 @click.option("-n", "--tokens", "count", metavar="N", type=click.IntRange(1, 2**32 - 1), default=None,
               help="Tokens to emit at most; 64 for a bundle.")  # fmt: skip
 @click.option("--temperature", metavar="T", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
@@ -32,7 +36,9 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--core", metavar="PRESET", help="Core preset or YAML file (program); else the one it names.")
 @click.option("--set", "sets", metavar="v0=FILE.npy", multiple=True, help="Fill a register first (program).")
 @click.option("--mem", "mems", metavar="NAME=FILE.npy", multiple=True, help="Fill a memory region first (program).")
-@click.option("--push", metavar="N,N,...", callback=_numbers, help="Prompt tokens by number (program).")
+@click.option("--push", metavar="N,N,...", callback=_numbers, multiple=True,
+              help="Prompt tokens by number (program); once for each sequence of a batch, the last for all further ones.")  # fmt: skip
+@batch_option
 @click.option("--dump", metavar="v0-v7,mem:NAME", help="Registers and regions to print in full (program).")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="Write the dump as .npy files too (program).")  # fmt: skip
@@ -45,8 +51,8 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @memory_option
 @json_option
 def command(
-    what: Path, backend: str, prompt: str | None, count: int | None, temperature: float, seed: int, as_json: bool,
-    waves: Path | None, trace: Path | None, memory_model: str | None, target: str | None, port: str | None, **program_options
+    what: Path, backend: str, prompts: tuple[str, ...], prompts_file: Path | None, count: int | None, temperature: float, seed: int,
+    as_json: bool, waves: Path | None, trace: Path | None, memory_model: str | None, target: str | None, port: str | None, **program_options
 ) -> None:  # fmt: skip
     """Let a compiled model write text, or run a program and show its registers."""
     from trilobit.sim.backend import HostSettings
@@ -56,16 +62,17 @@ def command(
         if given:
             flag = {"sets": "set", "mems": "mem"}.get(given[0], given[0])
             raise ConfigError(f"expected PROG.s or PROG.bin with --{flag}, got the bundle {str(what)!r}")
-        from trilobit.run_bundle import BundleRun
+        from trilobit.run_bundle import BundleRun, read_prompts
 
+        texts = [*prompts, *(read_prompts(prompts_file) if prompts_file else [])]
         BundleRun(
-            folder=what, backend=backend, prompt=prompt or "", count=count or 64, temperature=temperature, seed=seed,
+            folder=what, backend=backend, prompts=texts, count=count or 64, temperature=temperature, seed=seed,
             waves=waves, trace=trace, memory_model=memory_model, target=target, port=port, as_json=as_json,
         ).execute()  # fmt: skip
         return
     if target is not None or port is not None:
         raise ConfigError(f"expected a bundle with --{'target' if target else 'port'}, got the program {str(what)!r}")
-    if prompt is not None:
+    if prompts or prompts_file:
         raise ConfigError("expected a bundle with --prompt; a program takes tokens by number, --push N,N,...")
     from trilobit.run_program import ProgramRun
 
