@@ -18,6 +18,7 @@ from trilobit.hdl.interfaces import (
     RetireSignature,
     WriteSignature,
     decode,
+    of_slot,
 )
 from trilobit.hdl.scale import SCALE_LATENCY, FactorLayout, ScaleCombine, ScaleSums
 from trilobit.isa.core import CoreConfig
@@ -56,6 +57,9 @@ class TernaryMatmul(wiring.Component):
     may be written and five cycles have passed since the last beat of the group before. So
     the write condition is asked before results are on their way, and nothing behind the weights ever waits.
 
+    With a batch every slot has activations, accumulators, a scale and results of its own; the trits are decoded once, and slots finish
+    a row in the same cycle.
+
     Latency: :data:`FIRST_BEAT`, :data:`GAP`, :func:`drain_clocks`, :func:`product_clocks`. A product of a single
     group delays the next command until its scale has been handed on (:func:`trilobit.hdl.dot.dot_latency` cycles
     after its last beat).
@@ -70,8 +74,8 @@ class TernaryMatmul(wiring.Component):
     Members
     -------
     cmd, retire, active : see docs of the signatures. ``retire`` comes in the cycle of the last write.
-    saturated : Out(range(lanes + 1))
-        Results that saturated: one a cycle at most.
+    saturated : Out(range(lanes * batch + 1))
+        Results that saturated: one a cycle and slot at most.
     write : Out(WriteSignature), act : Out(ActReadSignature)
     weight_valid, weight_ready, weight_data : 8 * beat_bytes bits
         ``weight_ready`` does not depend on ``weight_valid``.
@@ -86,7 +90,7 @@ class TernaryMatmul(wiring.Component):
         self._config = config
         super().__init__({
             "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1),
-            "saturated": Out(range(config.lanes + 1)),
+            "saturated": Out(range(config.word_elements + 1)),
             "write": Out(WriteSignature(config)), "act": Out(ActReadSignature(config)),
             "weight_valid": In(1), "weight_ready": Out(1), "weight_data": In(8 * config.beat_bytes),
             "header_valid": In(1), "header_ready": Out(1), "header": In(HeaderLayout()),
@@ -96,9 +100,12 @@ class TernaryMatmul(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.dot = dot = TernaryDot(config.beat_bytes, config.max_length)
-        m.submodules.combine = combine = ScaleCombine()
-        m.submodules.scale = scale = ScaleSums(sum_bits(config.max_length))
+        m.submodules.dot = dot = TernaryDot(config.beat_bytes, config.max_length, config.batch)
+        combine = [ScaleCombine() for _ in range(config.batch)]
+        scale = [ScaleSums(sum_bits(config.max_length)) for _ in range(config.batch)]
+        for slot in range(config.batch):
+            m.submodules[of_slot("combine", slot)] = combine[slot]
+            m.submodules[of_slot("scale", slot)] = scale[slot]
 
         # Instructions whose results are still to be written, the oldest in front.
         m.submodules.oldest = oldest = SmallFifo(data.StructLayout({"vd": 3, "pc": 16}), IN_FLIGHT)
@@ -147,12 +154,15 @@ class TernaryMatmul(wiring.Component):
             dot.last.eq(last_beat),
             dot.weights.eq(self.weight_data),
             dot.activations.eq(act.data),
-            combine.activation.eq(act.scale),
-            combine.segment.eq(self.header.scale),
-            combine.bp.eq(bp),
-            combine.wide.eq(wide),
-            combine.start.eq(taken),
         ]
+        for slot, part in enumerate(combine):
+            m.d.comb += [
+                part.activation.eq(act.scale[slot]),
+                part.segment.eq(self.header.scale),
+                part.bp.eq(bp),
+                part.wide.eq(wide),
+                part.start.eq(taken),
+            ]
         m.d.sync += may_write.eq(write.ok & ~ends)
         with m.If(ends):
             m.d.sync += space.eq(ROWS_PER_BYTE - 1)
@@ -225,28 +235,33 @@ class TernaryMatmul(wiring.Component):
         config = self._config
         lanes = config.lanes
 
-        # Sums of a group, the next one in front, and the rows of the product that are still to come.
-        sums = [Signal.like(dot.sums[0], name=f"sum{row}", reset_less=True) for row in range(ROWS_PER_BYTE)]
-        slots = Signal(range(ROWS_PER_BYTE + 1))
+        # The rows of a group and of the product that are still to come.
+        group_left = Signal(range(ROWS_PER_BYTE + 1))
         left = Signal.like(rows)
-        factor = Signal(FactorLayout())
         row_valid, row_last = Signal(), Signal()
         m.d.comb += [
-            row_valid.eq((slots != 0) & (left != 0)),
+            row_valid.eq((group_left != 0) & (left != 0)),
             row_last.eq(left == 1),
-            scale.sum.eq(sums[0]),
-            scale.factor.eq(factor),
         ]
-        for low, high in pairwise(sums):
-            m.d.sync += low.eq(high)
-        with m.If(slots != 0):
-            m.d.sync += slots.eq(slots - 1)
+        with m.If(group_left != 0):
+            m.d.sync += group_left.eq(group_left - 1)
         with m.If(row_valid):
             m.d.sync += left.eq(left - 1)
         with m.If(dot.sums_valid):
-            m.d.sync += [slots.eq(ROWS_PER_BYTE), *(s.eq(d) for s, d in zip(sums, dot.sums, strict=True))]
+            m.d.sync += group_left.eq(ROWS_PER_BYTE)
         with m.If(first):
-            m.d.sync += [left.eq(rows), factor.eq(combine.factor)]
+            m.d.sync += left.eq(rows)
+        for slot in range(config.batch):
+            # Sums of a group, the next one in front.
+            sums = [Signal.like(dot.sums[0], name=of_slot(f"sum{row}", slot), reset_less=True) for row in range(ROWS_PER_BYTE)]
+            factor = Signal(FactorLayout(), name=of_slot("factor", slot))
+            m.d.comb += [scale[slot].sum.eq(sums[0]), scale[slot].factor.eq(factor)]
+            for low, high in pairwise(sums):
+                m.d.sync += low.eq(high)
+            with m.If(dot.sums_valid):
+                m.d.sync += [total.eq(dot.sums[slot * ROWS_PER_BYTE + row]) for row, total in enumerate(sums)]
+            with m.If(first):
+                m.d.sync += factor.eq(combine[slot].factor)
 
         valid, last = Signal(SCALE_LATENCY), Signal(SCALE_LATENCY)
         m.d.sync += [valid.eq(Cat(row_valid, valid)), last.eq(Cat(row_last, last))]
@@ -256,9 +271,12 @@ class TernaryMatmul(wiring.Component):
         write, retire = self.write, self.retire
         lane = Signal(range(lanes))
         done = valid[-1] & (last[-1] | (lane == lanes - 1))
-        words = [Signal(ELEMENT_BITS, name=f"element{j}", reset_less=True) for j in range(lanes)]
+        words = [
+            [Signal(ELEMENT_BITS, name=of_slot(f"element{j}", slot), reset_less=True) for j in range(lanes)]
+            for slot in range(config.batch)
+        ]  # fmt: skip
         m.d.comb += [
-            self.saturated.eq(valid[-1] & scale.saturated),
+            self.saturated.eq(sum(valid[-1] & part.saturated for part in scale)),
             write.reg.eq(oldest.o_data.vd),
             write.data.eq(Cat(words)),
             retire.pc.eq(oldest.o_data.pc),
@@ -267,9 +285,9 @@ class TernaryMatmul(wiring.Component):
         m.d.sync += [write.en.eq(done), retire.valid.eq(valid[-1] & last[-1])]
         with m.If(valid[-1]):
             m.d.sync += lane.eq(Mux(done, 0, lane + 1))
-            for j, word in enumerate(words):
+            for j in range(lanes):
                 m.d.sync += write.mask[j].eq(lane >= j)
                 with m.If(lane == j):
-                    m.d.sync += word.eq(scale.result)
+                    m.d.sync += [word[j].eq(part.result) for word, part in zip(words, scale, strict=True)]
         with m.If(write.en):
             m.d.sync += write.addr.eq(Mux(retire.valid, 0, write.addr + 1))

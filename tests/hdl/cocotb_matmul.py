@@ -1,4 +1,4 @@
-"""Ternary products against trilobit.isa.semantics.tmatmul, with everything around the unit modelled here."""
+"""Ternary products of every slot against trilobit.isa.semantics.tmatmul, with everything around the unit modelled here."""
 
 import os
 from collections import deque
@@ -16,17 +16,37 @@ from trilobit.isa.semantics import Activations, tmatmul
 from trilobit.isa.spec import ISA
 from trilobit.isa.trits import ZERO_BYTE, pack
 
-CONFIG = load_core(os.environ.get("PRESET", "tiny"))
-LANES, N, LONGEST = CONFIG.lanes, CONFIG.beat_bytes, min(CONFIG.max_length, 64)
+CONFIG = load_core(os.environ.get("PRESET", "tiny")).replace(batch=int(os.environ.get("BATCH", "1")))
+BATCH, LANES, N, LONGEST = CONFIG.batch, CONFIG.lanes, CONFIG.beat_bytes, min(CONFIG.max_length, 64)
 EXPONENT_MASK = 0x3FF
+
+
+def random_scale(rng) -> Scalar:
+    return Scalar(int(rng.integers(1 << 17, 1 << 18)), int(rng.integers(-60, 20)))
+
+
+def slots(rng, act: Activations) -> list[Activations]:
+    """A vector for slot 0, and for the others vectors as long: of about its scale, of any other scale, or zero."""
+    acts = [act]
+    while len(acts) < BATCH:
+        near = Scalar(act.scale.mantissa | 1 << 17, act.scale.exponent + int(rng.integers(-3, 4)))
+        scale = [near, random_scale(rng), ACT_ZERO][rng.integers(3)]
+        value = rng.integers(-127, 128, len(act.value)) * (scale.mantissa != 0)
+        acts.append(Activations(value, scale, 0))
+    return acts
+
+
+def packed_scales(acts: list[Activations]) -> int:
+    fields = [act.scale.mantissa | (act.scale.exponent & EXPONENT_MASK) << 18 for act in acts]
+    return sum(bits << 28 * slot for slot, bits in enumerate(fields))
 
 
 @dataclass
 class Product:
-    """One instruction with its matrix, activations and header."""
+    """One instruction with its matrix, each slot's activations, and header."""
 
     trits: np.ndarray
-    act: Activations
+    acts: list[Activations]
     scale: Scalar
     vd: int
     buf: int
@@ -39,11 +59,11 @@ class Product:
     def random(cls, rng, rows=None, columns=None, **fixed):
         rows = int(rows or rng.integers(1, LONGEST + 1))
         columns = int(columns or rng.integers(1, LONGEST + 1))
-        act_scale = Scalar(int(rng.integers(1 << 17, 1 << 18)), int(rng.integers(-60, 20)))
+        act_scale = random_scale(rng)
         scale = Scalar(int(rng.integers(1 << 17, 1 << 18)), int(rng.integers(-50, -10)))
         values = {
             "trits": rng.integers(-1, 2, (rows, columns)), "scale": scale, "vd": int(rng.integers(8)), "buf": int(rng.integers(2)),
-            "act": Activations(rng.integers(-127, 128, columns), act_scale, 0), "wide": int(rng.integers(2)),
+            "acts": slots(rng, Activations(rng.integers(-127, 128, columns), act_scale, 0)), "wide": int(rng.integers(2)),
             "addr": int(rng.integers(1 << 30)) * 16, "pc": int(rng.integers(1 << 16)),
         }  # fmt: skip
         # Results of about the register's size, sometimes far below or above.
@@ -82,7 +102,7 @@ class Surroundings:
 
     def __init__(self, dut, rng, busy: float = 0.0):
         self.dut, self.rng, self.busy = dut, rng, busy
-        self.registers = rng.integers(-(1 << 31), 1 << 31, (8, CONFIG.max_length))
+        self.registers = rng.integers(-(1 << 31), 1 << 31, (BATCH, 8, CONFIG.max_length))
         self.commands, self.headers, self.weights = deque(), deque(), deque()
         self.acts: deque[Product] = deque()  # products in order: the first one is the one that reads
         self.filled = 0  # activation beats that may be used
@@ -132,9 +152,8 @@ class Surroundings:
         self.reader -= self.reader > 0
         beat = int(dut.act__beat.value) if len(dut.act__beat) else 0
         if reading is not None:
-            scalar = reading.act.scale
             dut.act__scale_ok.value = int(self.filled > 0 or not self.busy)
-            dut.act__scale.value = scalar.mantissa | (scalar.exponent & EXPONENT_MASK) << 18
+            dut.act__scale.value = packed_scales(reading.acts)
             dut.act__length.value = reading.columns
             dut.act__ok.value = int(beat < self.filled or not self.busy)
         else:
@@ -163,9 +182,10 @@ class Surroundings:
             assert reading.buf == dut.act__buf.value
             self.weights.popleft()
             self.beat_cycles.append(self.now)
-            values = np.full(N, self.rng.integers(-128, 128), dtype=np.int8)  # don't care beyond the length
-            part = reading.act.value[beat * N : (beat + 1) * N]
-            values[: len(part)] = part
+            values = np.full((BATCH, N), self.rng.integers(-128, 128), dtype=np.int8)  # don't care beyond the length
+            for slot, act in enumerate(reading.acts):
+                part = act.value[beat * N : (beat + 1) * N]
+                values[slot, : len(part)] = part
             data = int.from_bytes(values.tobytes(), "little")
         self.written()
         if dut.act__release.value == 1:
@@ -183,10 +203,11 @@ class Surroundings:
         if dut.write__en.value == 1:
             first = int(dut.write__addr.value) * LANES
             mask, bits = int(dut.write__mask.value), dut.write__data.value
-            for j in range(LANES):
-                if mask >> j & 1:  # lanes without a mask may never have held anything
-                    element = bits[32 * j + 31 : 32 * j].to_signed()
-                    self.registers[int(dut.write__reg.value), first + j] = element
+            for slot in range(BATCH):
+                for j in range(LANES):
+                    if mask >> j & 1:  # lanes without a mask may never have held anything
+                        low = 32 * (slot * LANES + j)
+                        self.registers[slot, int(dut.write__reg.value), first + j] = bits[low + 31 : low].to_signed()
         if dut.retire__valid.value == 1:
             self.retired.append((int(dut.retire__pc.value), self.now))
 
@@ -206,12 +227,13 @@ def check(world: Surroundings, before: np.ndarray, products: list[Product]) -> N
     """Registers, saturations and order of retirement after a run."""
     expected, saturated = before.copy(), 0
     for product in products:
-        result = tmatmul(product.trits, product.act, product.scale, bp=product.bp, wide=product.wide)
-        expected[product.vd, : product.rows] = result.value
-        saturated += result.saturated
+        for slot, act in enumerate(product.acts):
+            result = tmatmul(product.trits, act, product.scale, bp=product.bp, wide=product.wide)
+            expected[slot, product.vd, : product.rows] = result.value
+            saturated += result.saturated
     wrong = np.argwhere(world.registers != expected)
     assert not len(wrong), (
-        f"{len(wrong)} elements differ, the first at v{wrong[0][0]}[{wrong[0][1]}]: "
+        f"{len(wrong)} elements differ, the first in slot {wrong[0][0]} at v{wrong[0][1]}[{wrong[0][2]}]: "
         f"expected {expected[tuple(wrong[0])]}, got {world.registers[tuple(wrong[0])]}"
     )
     assert world.saturated == saturated
@@ -274,10 +296,10 @@ async def extremes(dut):
         for trit in (-1, 1):
             trits = np.full((7, LONGEST), trit)
             for bp in (0, 20, 127):
-                products.append(Product.random(rng, trits=trits, act=largest, scale=unit, bp=bp, wide=wide))
-            products.append(Product.random(rng, trits=trits, act=largest, scale=Scalar((1 << 18) - 1, -18), bp=0, wide=wide))
+                products.append(Product.random(rng, trits=trits, acts=slots(rng, largest), scale=unit, bp=bp, wide=wide))
+            products.append(Product.random(rng, trits=trits, acts=slots(rng, largest), scale=Scalar((1 << 18) - 1, -18), bp=0, wide=wide))
         zero = Activations(np.zeros(8, dtype=np.int64), ACT_ZERO, 0)
-        products.append(Product.random(rng, trits=np.ones((9, 8), dtype=int), act=zero, wide=wide))
+        products.append(Product.random(rng, trits=np.ones((9, 8), dtype=int), acts=slots(rng, zero), wide=wide))
         products.append(Product.random(rng, rows=9, scale=ACT_ZERO, wide=wide))
         products.append(Product.random(rng, rows=9, scale=ACT_ZERO, bp=127, wide=wide))
     await run_products(dut, rng, world, products)
@@ -335,6 +357,7 @@ async def mismatched_headers_fault(dut):
         assert len(world.beat_cycles) == len(good.beats())
         world.acts.clear()
         expected = before.copy()
-        expected[good.vd, :8] = tmatmul(good.trits, good.act, good.scale, bp=good.bp, wide=good.wide).value
+        for slot, act in enumerate(good.acts):
+            expected[slot, good.vd, :8] = tmatmul(good.trits, act, good.scale, bp=good.bp, wide=good.wide).value
         assert (world.registers == expected).all()
         assert [pc for pc, _ in world.retired] == [good.pc]

@@ -14,6 +14,13 @@ def test_products_equal_their_integer_function(preset, seed):
     run_cocotb(TernaryMatmul(load_core(preset)), "matmul", "cocotb_matmul", env={"PRESET": preset}, simulators=simulators, seed=seed)
 
 
+@pytest.mark.parametrize(("preset", "batch"), [("tiny", 2), pytest.param("paper8", 4, marks=pytest.mark.slow)])
+def test_every_slot_has_its_own_products_in_the_time_of_one(preset, batch, seed):
+    config = load_core(preset).replace(batch=batch)
+    run_cocotb(TernaryMatmul(config), "matmul", "cocotb_matmul", env={"PRESET": preset, "BATCH": batch}, simulators=["verilator"],
+               seed=seed)  # fmt: skip
+
+
 @pytest.mark.parametrize("preset", presets())
 def test_elaborates(preset):
     assert "module matmul" in to_verilog(TernaryMatmul(load_core(preset)), "matmul")
