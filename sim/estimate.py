@@ -1,7 +1,9 @@
 """What a token costs on a core: cycles, stalls, traffic and share of the roofline, from the cycle model.
 
 The program runs until it has emitted enough tokens; what lies between two of them is the steady state, from a token's embedding to the
-next token. Cycles are exact: the model equals the RTL to the cycle (trilobit.sim.cycles).
+next token. Cycles are exact: the model equals the RTL to the cycle (trilobit.sim.cycles). With a batch above one every pass over the
+weights makes a token of each sequence: what is said of a token then counts for a pass, but for the tokens a second, which are those
+of all sequences.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ from trilobit.sim.trace import write_trace
 __all__ = ["Estimate", "estimate", "on_chip_memories"]
 
 ENOUGH = 1_000_000  # cycles: short tokens are averaged over about so many
-MOST_TOKENS = 64
+MOST_PASSES = 64
 PROMPT = 0  # any token
 UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise")
 PRODUCT_WAITS = {"weights": "matmul_wait_weights", "activations": "matmul_wait_activations", "output": "matmul_wait_output"}
@@ -37,30 +39,36 @@ class Estimate:
     Attributes:
         core: what the program ran on. memory: its memory.
         clock_mhz: clock of the figures in seconds.
-        weights: ternary weights that a token reads, unpadded.
-        tokens: in the stretch; counters, waits: what they took together (:data:`trilobit.sim.cycles_build.COUNTERS`, ``WAITS``).
+        weights: ternary weights that a token reads, unpadded; all sequences of a batch read them together.
+        passes: in the stretch, each a token of every sequence; counters, waits: what they took together
+            (:data:`trilobit.sim.cycles_build.COUNTERS`, ``WAITS``).
     """
 
     core: CoreConfig
     memory: Memory
     clock_mhz: float
     weights: int
-    tokens: int
+    passes: int
     counters: dict[str, int]
     waits: dict[tuple[str, str], int]
 
     def _each(self, value: int) -> int | float:
-        """A share of a token, a whole number if it is one."""
-        return value // self.tokens if value % self.tokens == 0 else value / self.tokens
+        """A share of a pass, a whole number if it is one."""
+        return value // self.passes if value % self.passes == 0 else value / self.passes
 
     @property
     def cycles_per_token(self) -> int | float:
-        """Clocks from a token's embedding to the next token's."""
+        """Clocks from a token's embedding to the next token's; those of all sequences of a batch are made together."""
         return self._each(self.counters["cycles"])
 
     @property
     def tokens_per_second(self) -> float:
-        """At the clock asked for."""
+        """At the clock asked for, of all sequences together."""
+        return self.core.batch * self.tokens_per_second_per_sequence
+
+    @property
+    def tokens_per_second_per_sequence(self) -> float:
+        """At the clock asked for, of each sequence."""
         return self.clock_mhz * 1e6 / self.cycles_per_token
 
     @property
@@ -110,8 +118,10 @@ class Estimate:
         """For ``--json``."""
         on_chip = on_chip_memories(self.core)
         return {
-            "core": self.core.name, "memory": self.memory.name, "clock_mhz": self.clock_mhz, "tokens": self.tokens,
-            "cycles_per_token": self.cycles_per_token, "tokens_per_second": self.tokens_per_second, "roofline_share": self.roofline,
+            "core": self.core.name, "batch": self.core.batch, "memory": self.memory.name, "clock_mhz": self.clock_mhz,
+            "tokens": self.passes * self.core.batch,
+            "cycles_per_token": self.cycles_per_token, "tokens_per_second": self.tokens_per_second,
+            "tokens_per_second_per_sequence": self.tokens_per_second_per_sequence, "roofline_share": self.roofline,
             "bytes_per_token": self.bytes_per_token,
             "weight_bytes_per_token": self._each(self.counters["matmul_beats"] * self.core.beat_bytes),
             "required_bytes_per_cycle": self.required_bytes_per_cycle, "peak_bytes_per_cycle": self.peak_bytes_per_cycle,
@@ -128,9 +138,9 @@ def on_chip_memories(core: CoreConfig) -> dict[str, int]:
     act_beats = -(-core.max_length // core.beat_bytes)
     block = min(core.burst_beats, 4096 // core.beat_bytes)
     return {
-        "vector registers": 8 * 32 * core.max_length,
-        "activation buffers": 2 * max(_power(act_beats), 2) * word,
-        "norm buffer": 35 * core.max_length,
+        "vector registers": core.batch * 8 * 32 * core.max_length,
+        "activation buffers": core.batch * 2 * max(_power(act_beats), 2) * word,
+        "norm buffer": core.batch * 35 * core.max_length,
         "weight queue": core.weight_fifo_beats * word,
         "gain buffer": _power(core.gain_buffer_elements * 2 // core.beat_bytes) * word,
         "stream landing queue": max(4 * block, 64) * word,
@@ -164,28 +174,30 @@ def estimate(program: Program, core: CoreConfig, *, weights: int, memory: "str |
     if clock_mhz is not None:
         core = core.replace(clock_mhz=clock_mhz)
     memory = parse_memory(memory)
-    with CycleModel(program, core, memory, HostSettings(limit=MOST_TOKENS + 2), image=image, segments=segments) as model:
-        model.push([PROMPT])
-        begin = _after_token(model)
-        tokens = 0
+    with CycleModel(program, core, memory, HostSettings(limit=MOST_PASSES + 2), image=image, segments=segments) as model:
+        for slot in range(core.batch):
+            model.push([PROMPT], slot=slot)
+        begin = _after_pass(model)
+        passes = 0
         model.trace(trace is not None)
-        while tokens < MOST_TOKENS:
-            end = _after_token(model)
-            tokens += 1
+        while passes < MOST_PASSES:
+            end = _after_pass(model)
+            passes += 1
             model.trace(False)
             if end[0]["cycles"] - begin[0]["cycles"] >= ENOUGH:
                 break
         if trace is not None:
             write_trace(trace, program, model.trace_records(), title=f"{program.name} on {core.name}, memory {memory.name}")
     counters, waits = ({name: count - before[name] for name, count in after.items()} for before, after in zip(begin, end, strict=True))
-    return Estimate(core=core, memory=memory, clock_mhz=core.clock_mhz, weights=weights, tokens=tokens, counters=counters, waits=waits)
+    return Estimate(core=core, memory=memory, clock_mhz=core.clock_mhz, weights=weights, passes=passes, counters=counters, waits=waits)
 
 
-def _after_token(model: CycleModel) -> tuple[dict, dict]:
-    """Counters and waits when the next token has been emitted."""
-    if not model.run_to_token():
-        result = model.result()
-        what = f"fault {result.fault} ({FAULTS[result.fault]}) at pc {result.fault_pc}" if result.fault else "its end"
-        raise ProgramError(f"program {model.program.name!r}: expected a program that emits token after token, got {what} "
-                           f"after {len(result.tokens)}")  # fmt: skip
+def _after_pass(model: CycleModel) -> tuple[dict, dict]:
+    """Counters and waits when the next token of every sequence has been emitted."""
+    for _ in range(model.config.batch):
+        if not model.run_to_token():
+            result = model.result()
+            what = f"fault {result.fault} ({FAULTS[result.fault]}) at pc {result.fault_pc}" if result.fault else "its end"
+            raise ProgramError(f"program {model.program.name!r}: expected a program that emits token after token, got {what} "
+                               f"after {len(result.tokens)}")  # fmt: skip
     return model.result().counters, model.waits()

@@ -36,11 +36,12 @@ class Subject:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def load_subject(text: str, core_name: str | None, default_core: str) -> Subject:
+def load_subject(text: str, core_name: str | None, default_core: str, batch: int | None = None) -> Subject:
     """A bundle's folder, a model by its name or folder (both compiled programs), or a geometry.
 
     Args:
         core_name: preset or YAML file; None: a bundle's own core, else ``default_core``.
+        batch: sequences a pass instead of the core's.
 
     Raises:
         ConfigError: it is none of these, or a bundle with another core.
@@ -51,7 +52,9 @@ def load_subject(text: str, core_name: str | None, default_core: str) -> Subject
     if (Path(text) / MANIFEST).is_file():
         bundle = load_bundle(text)
         core = bundle.core
-        if core_name is not None and load_core(core_name).replace(clock_mhz=core.clock_mhz) != core:
+        if batch not in (None, core.batch):
+            raise ConfigError(f"{text}: compiled for a batch of {core.batch}; compile the model with --batch {batch}, or leave --batch out")
+        if core_name is not None and load_core(core_name, core.batch).replace(clock_mhz=core.clock_mhz) != core:
             raise ConfigError(f"{text}: compiled for core {core.name!r}; compile the model for {core_name!r}, or leave --core out")
         return Subject(kind="bundle", program=bundle.program, core=core, weights=bundle.manifest.weights_per_token, image=bundle.memory(),
                        details={"bundle": text, "model": bundle.manifest.name})  # fmt: skip
@@ -60,7 +63,7 @@ def load_subject(text: str, core_name: str | None, default_core: str) -> Subject
     from trilobit.assembler.geometry import compile_geometry
     from trilobit.sim.geometry import parse_geometry
 
-    core = load_core(core_name or default_core)
+    core = load_core(core_name or default_core, batch)
     if (folder := resolve(text)) is not None:
         compiled, kind = compile_graph(folder, core), "model"
         details: dict[str, Any] = {"model": text}

@@ -35,18 +35,18 @@ class _State:
     """What a run leaves: tokens, registers, and the part of the memory that stores can reach."""
 
     def __init__(self, backend: Backend, result: RunResult, write_start: int):
-        self.tokens = result.tokens
+        self.tokens = list(zip(result.slots, result.tokens, strict=True))
         self.registers = [backend.register(index) for index in range(VECTOR_REGISTERS)]
         self.written = backend.memory[write_start:].copy()
 
     def check_equal(self, other: "_State") -> None:
         """DifferenceError if the other state, the functional simulator's, is another one."""
         if self.tokens != other.tokens:
-            raise DifferenceError(f"the RTL emitted tokens {self.tokens}, the functional simulator {other.tokens}; this is a bug")
+            raise DifferenceError(f"the RTL emitted (slot, token) {self.tokens}, the functional simulator {other.tokens}; this is a bug")
         for index, (mine, theirs) in enumerate(zip(self.registers, other.registers, strict=True)):
             if not np.array_equal(mine, theirs):
-                element = int(np.flatnonzero(mine != theirs)[0])
-                raise DifferenceError(f"v{index}[{element}]: the RTL has {mine[element]}, the functional simulator {theirs[element]}; "
+                place = tuple(int(axis[0]) for axis in np.nonzero(mine != theirs))
+                raise DifferenceError(f"v{index}{list(place)}: the RTL has {mine[place]}, the functional simulator {theirs[place]}; "
                                       f"this is a bug")  # fmt: skip
         if not np.array_equal(self.written, other.written):
             raise DifferenceError("the RTL and the functional simulator left different bytes in memory; this is a bug")
@@ -78,12 +78,13 @@ def bench_rtl(geometry: str, config: CoreConfig, memory_model: Memory, *, tokens
     Args:
         geometry: as :func:`trilobit.sim.geometry.parse_geometry` takes it.
         config: the core. memory_model: the memory behind it.
-        tokens: generated, at least 2; the cycles between them are the steady state.
+        tokens: generated of each sequence, at least 2; the cycles between them are the steady state.
         seed: of the weights.
         report: called with what begins.
 
     Returns:
-        The figures, ready for JSON; all cycles are measured on the RTL.
+        The figures, ready for JSON; all cycles are measured on the RTL. With a batch above one ``cycles_per_token`` are those of a pass,
+        which makes a token of each sequence, and ``tokens_per_second`` counts all of them.
 
     Raises:
         DifferenceError: something differs.
@@ -98,37 +99,43 @@ def bench_rtl(geometry: str, config: CoreConfig, memory_model: Memory, *, tokens
     writable, settings = image[program.write_start :], HostSettings(limit=tokens)
     initial = writable.copy()
 
-    with FunctionalSimulator(config, program, image, settings) as functional:
-        functional.push([PROMPT])
+    functional = FunctionalSimulator(config, program, image, settings)
+    with functional:
+        for slot in range(config.batch):
+            functional.push([(PROMPT + slot) % g.V], slot=slot)
         result = watch("functional", f"{tokens} tokens on the functional simulator", functional.run)
         raise_fault(functional, result)
-        expected = _State(functional, result, program.write_start)
+        expected, committed = _State(functional, result, program.write_start), functional.committed
     writable[:] = initial
 
     at: list[int] = []
-    beats: list[int] = []  # moved until each token was emitted
+    beats: list[int] = []  # moved until each pass, one token of each sequence, was emitted
     make = lambda: RtlSimulator(config, program, image, settings, memory_model=memory_model)  # noqa: E731
     with watch("build", f"building the RTL of {config.name}", make) as rtl:
         rtl.record_retires = True
-        rtl.push([PROMPT])
+        for slot in range(config.batch):
+            rtl.push([(PROMPT + slot) % g.V], slot=slot)
 
-        def emitted(token: int) -> None:
+        def emitted(token: int, slot: int) -> None:
+            if slot < config.batch - 1:
+                return
             at.append(rtl.cycles)
             beats.append(sum(rtl.counters()[name] for name in TRAFFIC))
-            report(f"token {len(at)} of {tokens} on the RTL, {rtl.cycles:,} cycles")
+            report(f"token {len(at)} of {tokens}{' of each sequence' if config.batch > 1 else ''} on the RTL, {rtl.cycles:,} cycles")
 
         processor = time.process_time()
-        result = watch("rtl", f"{tokens} tokens on the RTL", lambda: rtl.run(emitted))
+        result = watch("rtl", f"{tokens} tokens on the RTL", lambda: rtl.run(on_slot_token=emitted))
         processor = time.process_time() - processor
         raise_fault(rtl, result)
         _State(rtl, result, program.write_start).check_equal(expected)
         retires = rtl.retires
     writable[:] = initial
 
-    model = CycleModel(program, config, memory_model, settings, image=image, generated=result.tokens)
+    model = CycleModel(program, config, memory_model, settings, image=image, generated=committed)
     with model:
         model.record_retires = True
-        model.push([PROMPT])
+        for slot in range(config.batch):
+            model.push([(PROMPT + slot) % g.V], slot=slot)
         modelled = watch("cycle_model", f"{tokens} tokens on the cycle model", model.run)
         raise_fault(model, modelled)
         for mine, theirs in zip(retires, model.retires, strict=False):
@@ -139,9 +146,12 @@ def bench_rtl(geometry: str, config: CoreConfig, memory_model: Memory, *, tokens
 
     cycles = (at[-1] - at[0]) / (tokens - 1)
     return {
-        "benchmark": "rtl", "geometry": geometry, **vars(g), "core": config.name, "memory": memory_model.name, "seed": seed,
-        "generated": result.tokens, "instructions": len(program.code), "cycles": result.cycles, "cycles_per_token": cycles,
-        "clock_mhz": config.clock_mhz, "tokens_per_second": config.clock_mhz * 1e6 / cycles,
+        "benchmark": "rtl", "geometry": geometry, **vars(g), "core": config.name, "batch": config.batch, "lanes": config.lanes,
+        "memory": memory_model.name, "seed": seed,
+        "generated": result.tokens, "slots": result.slots, "instructions": len(program.code),
+        "cycles": result.cycles, "cycles_per_token": cycles,
+        "clock_mhz": config.clock_mhz, "tokens_per_second": config.batch * config.clock_mhz * 1e6 / cycles,
+        "tokens_per_second_per_sequence": config.clock_mhz * 1e6 / cycles,
         **_shares(g, config, memory_model, cycles, (beats[-1] - beats[0]) / (tokens - 1)),
         "weights": result.weights, "weights_per_second": round(result.weights / processor),
         "weights_per_second_elapsed": round(result.weights / watch.seconds["rtl"]), "cycles_per_second": round(result.cycles / processor),

@@ -124,7 +124,12 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
 
 
 def kept_resources(core: CoreConfig) -> tuple[Resources, str] | None:
-    """Resources of a core from its kept place-and-route report, and the report's device; None if there is none."""
+    """Resources of a core from its kept place-and-route report, and the report's device; None if there is none.
+
+    Reports are of cores of batch 1.
+    """
+    if core.batch != 1:
+        return None
     report = resources.files("trilobit.bitstreams").joinpath(f"{core.name}-core", "report.json")
     if not report.is_file():
         return None

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from assembler_graphs import TOY, TOY2, GraphMaker, run_logits
 
+from trilobit.assembler import assemble
 from trilobit.assembler.bundle import load_bundle, logit_places, teacher_forced
 from trilobit.assembler.compiler import compile_graph
 from trilobit.assembler.compiler.saturation import count_saturations
-from trilobit.errors import CompileError
+from trilobit.errors import AssemblyError, CompileError
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.slots import element_places
 from trilobit.sim.backend import HostSettings
@@ -171,3 +172,10 @@ def test_a_manifest_of_an_older_release_means_one_sequence(tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     loaded = load_bundle(folder)
     assert loaded.core == load_core("tiny") and loaded.manifest.logits.tile is None
+
+
+def test_the_assembler_knows_how_long_vectors_are_in_memory():
+    source = ".region y, writable, i16, size=16\n    sv [y], v2, len=8\n    halt\n"
+    assert assemble(source, core=core_of(1)).window_size == 16
+    with pytest.raises(AssemblyError, match="expected an address inside the window of 16 bytes, got 32 bytes at 0x0"):
+        assemble(source, core=core_of(2))

@@ -8,7 +8,8 @@ from rich.progress import TaskID
 from trilobit.assembler.compiler import Check, Compiled, check_model, compile_model
 from trilobit.assembler.compiler.points import Policy
 from trilobit.errors import CompileError
-from trilobit.output import json_option, print_json, print_table, progress, quantity
+from trilobit.isa.core import load_core
+from trilobit.output import batch_option, json_option, print_json, print_table, progress, quantity
 
 __all__ = ["command"]
 
@@ -18,6 +19,7 @@ _PATH = click.Path(path_type=Path)
 @click.command(name="compile")
 @click.argument("spec")
 @click.option("--core", metavar="PRESET", help="Core preset or YAML file.")
+@batch_option
 @click.option("-o", "--output", metavar="BUNDLE", type=_PATH, help="The bundle's folder.")
 @click.option("--check", "check_only", is_flag=True, help="List mapped and unmapped operations; compile nothing.")
 @click.option("--weights", metavar="W.safetensors", type=_PATH, help="Weights of an own model.")
@@ -36,6 +38,7 @@ _PATH = click.Path(path_type=Path)
 def command(
     spec: str,
     core: str | None,
+    batch: int | None,
     output: Path | None,
     check_only: bool,
     weights: Path | None,
@@ -59,6 +62,7 @@ def command(
         return
     if core is None or output is None:
         raise click.UsageError("expected --core PRESET and -o BUNDLE (or --check)")
+    config = load_core(core, batch)
     with progress(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -68,7 +72,7 @@ def command(
             bar.update(tasks[what], completed=done)
 
         compiled = compile_model(
-        spec, core, output, weights=weights, calibrate=calibrate, tokenizer=tokenizer, name=name, store_logits=store_logits,
+        spec, config, output, weights=weights, calibrate=calibrate, tokenizer=tokenizer, name=name, store_logits=store_logits,
         policy=Policy(wide=wide), report_text=report_text or calibrate, report_tokens=calibrate_tokens,
         range_tokens=range_tokens, progress=told,
     )  # fmt: skip
@@ -99,7 +103,7 @@ def _print_result(compiled: Compiled, output: Path, as_json: bool) -> None:
     tensors = report["tensors"]
     rows = {
         "written": str(output),
-        "core": compiled.core.name,
+        "core": compiled.core.name if compiled.core.batch == 1 else f"{compiled.core.name}, {compiled.core.batch} sequences a pass",
         "instructions": f"{len(compiled.program.code)} of {compiled.core.program_words}",
         "memory window": quantity(compiled.program.window_size, "B"),
         "weights a token": f"{report['weights_per_token']:,}",

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from trilobit.output import json_option, print_json, print_table, quantity
+from trilobit.output import batch_option, json_option, print_json, print_table, quantity
 
 DEFAULT_CORE = "axi512"
 
@@ -14,13 +14,15 @@ DEFAULT_CORE = "axi512"
 @click.argument("what", metavar="GEOMETRY|MODEL|BUNDLE")
 @click.option("--core", "core_name", metavar="PRESET",
               help=f"Core preset, or a YAML file with core parameters; {DEFAULT_CORE} if not given. A bundle has its own.")  # fmt: skip
+@batch_option
 @click.option("--memory", default="ideal", show_default=True, metavar="MEMORY",
               help="Memory timing: ideal, latency:N[,outstanding=M], one that ships (ddr4-2400, ...) or a YAML file.")  # fmt: skip
 @click.option("--clock", type=float, default=None, metavar="MHZ", help="Clock; by default the core's.")
 @click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write a timeline of a token for ui.perfetto.dev.")  # fmt: skip
 @json_option
-def command(what: str, core_name: str | None, memory: str, clock: float | None, trace: Path | None, as_json: bool) -> None:
+def command(what: str, core_name: str | None, batch: int | None, memory: str, clock: float | None, trace: Path | None,
+            as_json: bool) -> None:  # fmt: skip
     """Cycles, tokens/s and share of the roofline of a geometry (370m, 1.3b, 2.7b, or H/L/I/V), of a model that ships with Trilobit
     (tales), or of a bundle; exact, from the cycle model.
     """
@@ -30,7 +32,7 @@ def command(what: str, core_name: str | None, memory: str, clock: float | None, 
 
     if clock is not None and not clock > 0:
         raise ConfigError(f"expected a clock above 0 MHz, got {clock!r}")
-    subject = load_subject(what, core_name, DEFAULT_CORE)
+    subject = load_subject(what, core_name, DEFAULT_CORE, batch)
     result = estimate(subject.program, subject.core, weights=subject.weights, memory=memory, clock_mhz=clock, segments=subject.segments,
                       image=subject.image, trace=trace)  # fmt: skip
     data = subject.details | result.to_dict() | {"instructions": len(subject.program.code), "board": fits(subject.core)}
@@ -41,16 +43,20 @@ def command(what: str, core_name: str | None, memory: str, clock: float | None, 
 
 
 def _print(kind: str, details: dict[str, Any], data: dict[str, Any]) -> None:
-    board = data["board"]
+    board, batch = data["board"], data["batch"]
     rows = {
         kind: ", ".join(" ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
                         for value in details.values()),
         "ternary weights": f"{data['ternary_weights_per_token']:,} a token",
         "core": f"{data['core']}, {data['clock_mhz']:g} MHz, memory {data['memory']}",
-        "cycles a token": f"{data['cycles_per_token']:,}",
+        f"cycles a {'token' if batch == 1 else 'pass'}": f"{data['cycles_per_token']:,}",
         "tokens/s": f"{data['tokens_per_second']:.4g} at that clock",
+    }  # fmt: skip
+    if batch > 1:
+        rows["tokens/s"] += f", of {batch} sequences together; {data['tokens_per_second_per_sequence']:.4g} of each"
+    rows |= {
         "roofline share": f"{data['roofline_share']:.2%}",
-        "bytes a token": f"{data['bytes_per_token']:,} ({data['weight_bytes_per_token']:,} of weights)",
+        f"bytes a {'token' if batch == 1 else 'pass'}": f"{data['bytes_per_token']:,} ({data['weight_bytes_per_token']:,} of weights)",
         "bytes a clock": f"{data['required_bytes_per_cycle']:.4g} of {data['peak_bytes_per_cycle']:.4g} ({data['memory_share']:.2%})",
         "on-chip memory": quantity(data["on_chip_bits"], "bit"),
         "board": "no report of this core's resources" if board is None else

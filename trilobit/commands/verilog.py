@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from trilobit.output import json_option, print_json, print_table, write_text
+from trilobit.output import batch_option, json_option, print_json, print_table, write_text
 
 
 @click.command(name="verilog")
 @click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with its parameters; default the board's.")
+@batch_option
 @click.option("--board", "board_name", metavar="NAME", help="A board's top (ulx3s_85f, icepi_zero, ...), with its pins and memory.")
 @click.option("--wrapper", type=click.Choice(["axi"]), help="The core as IP with AXI ports, and what other flows need of it.")
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="BUNDLE",
@@ -16,7 +17,7 @@ from trilobit.output import json_option, print_json, print_table, write_text
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @json_option
 def command(
-    core_name: str | None, board_name: str | None, wrapper: str | None, bundle: Path | None, output: Path, as_json: bool
+    core_name: str | None, batch: int | None, board_name: str | None, wrapper: str | None, bundle: Path | None, output: Path, as_json: bool
 ) -> None:  # fmt: skip
     """Write a core as self-contained Verilog (trilobit_core.v), or a board's top with the files that its tools read.
 
@@ -24,6 +25,8 @@ def command(
     """
     from trilobit.errors import ConfigError
 
+    if batch not in (None, 1) and (wrapper or board_name):
+        raise ConfigError(f"expected --core alone with --batch {batch}: board tops and the AXI wrapper serve one sequence")
     if wrapper is not None:
         if board_name is not None:
             raise ConfigError("expected --wrapper or --board, got both")
@@ -33,16 +36,16 @@ def command(
     elif board_name is not None:
         _write_board(board_name, core_name, output, as_json)
     elif core_name is not None:
-        _write_core(core_name, output, as_json)
+        _write_core(core_name, batch, output, as_json)
     else:
         raise ConfigError("expected --core, --board or both, got neither")
 
 
-def _write_core(core_name: str, output: Path, as_json: bool) -> None:
+def _write_core(core_name: str, batch: int | None, output: Path, as_json: bool) -> None:
     from trilobit.errors import ToolError
     from trilobit.isa.core import load_core
 
-    config = load_core(core_name)
+    config = load_core(core_name, batch)
     try:
         from trilobit.hdl.core import Core
         from trilobit.hdl.verilog import standalone_verilog
