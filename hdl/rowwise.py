@@ -15,6 +15,7 @@ from trilobit.hdl.interfaces import (
     RetireSignature,
     WriteSignature,
     decode,
+    of_slot,
 )
 from trilobit.hdl.rowwise_argmax import TOKEN_BITS, ArgmaxSearch
 from trilobit.hdl.rowwise_delay import Chain, delay_in_memory, one_domain
@@ -69,6 +70,8 @@ class RowWise(wiring.Component):
 
     A register that is named twice as a source is asked for by each of its ports in the same cycle, which is one read.
 
+    With a batch every slot has lanes, noise and a search of its own, under one control; element indices are shared.
+
     ``argmax`` goes through the same pipeline an element a clock, so that a word of va takes ``lanes`` cycles; noise or not,
     n elements that never wait retire ``n + RETIRE_LATENCY`` cycles after ``cmd`` was taken. ``token_valid`` comes with the
     retirement.
@@ -76,7 +79,7 @@ class RowWise(wiring.Component):
     Parameters
     ----------
     config : CoreConfig
-        ``lanes`` and ``max_length`` count.
+        ``lanes``, ``max_length`` and ``batch`` count.
     gated_clocks : bool
         The unit is in the domains of :data:`CLOCKS` instead of ``sync``, see trilobit.hdl.core.
 
@@ -87,15 +90,16 @@ class RowWise(wiring.Component):
         An instruction waits or is in the pipeline.
     edges : Out(len(CLOCKS))
         Whether an edge of each of :data:`CLOCKS` could change anything in this cycle.
-    saturated : Out(range(lanes + 1))
+    saturated : Out(range(lanes * batch + 1))
         Elements that saturated, of the word that is written in this cycle; zero in other cycles.
     a, b, c : Out(ReadSignature(config)), write : Out(WriteSignature(config))
-    seed, position : In(32)
-        Key of the noise; stable from an argmax's command on.
+    seed : In(32), position : In(32 * batch)
+        Key of the noise; stable from an argmax's command on. Slot b takes seed + b (modulo 2^32) and its own position,
+        ``position.word_select(b, 32)``.
     temperature_m : In(16), temperature_e : In(signed(10))
         ``1 / (T ln 2)``; mantissa 0 means no noise. Stable while an argmax runs.
-    token_valid : Out(1), token : Out(24)
-        One cycle, when an argmax with ``last`` retires.
+    token_valid : Out(1), token : Out(24 * batch)
+        One cycle, when an argmax with ``last`` retires; slot b's token is ``token.word_select(b, 24)``.
     """
 
     def __init__(self, config: CoreConfig, *, gated_clocks: bool = False):
@@ -103,11 +107,11 @@ class RowWise(wiring.Component):
         self.gated_clocks = gated_clocks
         super().__init__({
             "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1), "edges": Out(len(CLOCKS)),
-            "saturated": Out(range(config.lanes + 1)),
+            "saturated": Out(range(config.word_elements + 1)),
             "a": Out(ReadSignature(config)), "b": Out(ReadSignature(config)), "c": Out(ReadSignature(config)),
             "write": Out(WriteSignature(config)),
-            "seed": In(32), "position": In(32), "temperature_m": In(16), "temperature_e": In(signed(EXPONENT_BITS)),
-            "token_valid": Out(1), "token": Out(TOKEN_BITS),
+            "seed": In(32), "position": In(32 * config.batch), "temperature_m": In(16), "temperature_e": In(signed(EXPONENT_BITS)),
+            "token_valid": Out(1), "token": Out(TOKEN_BITS * config.batch),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -122,9 +126,11 @@ class RowWise(wiring.Component):
             return next((f"rowwise_{first}" for first, last in _SECTIONS if first <= cycle <= last), back)
 
         stage = section if self.gated_clocks else one_domain
-        units = [RowWiseLane(stage, noisy=i == 0) for i in range(lanes)]
-        for i, lane in enumerate(units):
-            m.submodules[f"lane{i}"] = lane
+        slots = [[RowWiseLane(stage, noisy=i == 0) for i in range(lanes)] for _ in range(self.config.batch)]
+        every_lane = [lane for units in slots for lane in units]
+        for number, units in enumerate(slots):
+            for i, lane in enumerate(units):
+                m.submodules[of_slot(f"lane{i}", number)] = lane
 
         # ---- the instruction whose words enter (cycle 0) ---------------------------------------------------------------
         accept, occupied, enter, last = Signal(), Signal(), Signal(), Signal()
@@ -210,17 +216,19 @@ class RowWise(wiring.Component):
         # Cycle 1: the operands. The further elements of argmax come from the lane above, into lane 0, where they are
         # multiplied by the temperature or by one.
         neighbour1 = chain("more", more).at(1)
-        for i, lane in enumerate(units):
-            a, b, c = (port.data.word_select(i, ELEMENT_BITS).as_signed() for port in (self.a, self.b, self.c))
-            above = units[i + 1].a_held if i + 1 < lanes else a
-            m.d.comb += [
-                lane.a.eq(Mux(neighbour1, above, a)),
-                lane.b.eq(b),
-                lane.c.eq(c),
-                lane.tick.eq(tick),
-            ]
-        with m.If(argmaxes.at(1)):
-            m.d.comb += units[0].c.eq(Mux(noisies.at(1), self.temperature_m, 1))
+        for number, units in enumerate(slots):
+            for i, lane in enumerate(units):
+                place = number * lanes + i
+                a, b, c = (port.data.word_select(place, ELEMENT_BITS).as_signed() for port in (self.a, self.b, self.c))
+                above = units[i + 1].a_held if i + 1 < lanes else a
+                m.d.comb += [
+                    lane.a.eq(Mux(neighbour1, above, a)),
+                    lane.b.eq(b),
+                    lane.c.eq(c),
+                    lane.tick.eq(tick),
+                ]
+            with m.If(argmaxes.at(1)):
+                m.d.comb += units[0].c.eq(Mux(noisies.at(1), self.temperature_m, 1))
 
         # Cycles 0 to 2: the shift of argmax takes the temperature's 16 fraction bits away, and never goes to the left.
         scale, shift1 = Signal(signed(12)), Signal(signed(8), reset_less=True)
@@ -244,7 +252,7 @@ class RowWise(wiring.Component):
         }  # fmt: skip
         for name in _FLAG_NAMES:
             control[name] = chain(name, flags[name]).at(int(re.search(r"\d+$", name)[0]))
-        for lane in units:
+        for lane in every_lane:
             m.d.comb += [lane.control[name].eq(value) for name, value in control.items()]
 
         # ---- results (cycles 19 to 21) --------------------------------------------------------------------------------------
@@ -270,32 +278,35 @@ class RowWise(wiring.Component):
             self.write.reg.eq(entry20.vd),
             self.write.addr.eq(written),
             self.write.mask.eq(Cat(~last20 | (entry20.tail >= i) for i in range(lanes))),
-            self.write.data.eq(Cat(lane.result for lane in units)),
-            self.saturated.eq(sum((lane.saturated & self.write.mask[i] & self.write.en) for i, lane in enumerate(units))),
+            self.write.data.eq(Cat(lane.result for lane in every_lane)),
+            self.saturated.eq(sum((lane.saturated & self.write.mask[i % lanes] & self.write.en) for i, lane in enumerate(every_lane))),
             self.retire.valid.eq(valid21 & lasts.at(21)),
             self.retire.pc.eq(chain("pc", entry20.pc, 20).at(21)),
         ]
 
         # ---- argmax (the noise is added in cycle 18, search in cycle 20) -------------------------------------------------------
-        noise, search = GumbelNoise(), ArgmaxSearch()
-        m.submodules.noise, m.submodules.search = DomainRenamer(noise_clock)(noise), DomainRenamer(back)(search)
         index = Signal(TOKEN_BITS, reset_less=True)
         with m.If(accept):
             m.d[front] += index.eq(field("base"))
         with m.Elif(enter):
             m.d[front] += index.eq(index + 1)
         early = chain("index", index).at(18 - NOISE_LATENCY)
-        m.d.comb += [
-            noise.seed.eq(self.seed),
-            noise.position.eq(self.position),
-            noise.index.eq(early),
-            units[0].noise.eq(noise.o),
-            search.valid.eq(valid20 & argmax20),
-            search.last.eq(last20),
-            search.restart.eq(entry20.first),
-            search.score.eq(units[0].result),
-            search.index.eq(delay_in_memory(m, "index_delay", tick, early, 18 - NOISE_LATENCY, 20, stage)),
-            self.token_valid.eq(self.retire.valid & argmaxes.at(21) & chain("commit", entry20.commit, 20).at(21)),
-            self.token.eq(search.best),
-        ]
+        found = delay_in_memory(m, "index_delay", tick, early, 18 - NOISE_LATENCY, 20, stage)
+        for number, units in enumerate(slots):
+            noise, search = GumbelNoise(), ArgmaxSearch()
+            m.submodules[of_slot("noise", number)] = DomainRenamer(noise_clock)(noise)
+            m.submodules[of_slot("search", number)] = DomainRenamer(back)(search)
+            m.d.comb += [
+                noise.seed.eq(self.seed + number if number else self.seed),
+                noise.position.eq(self.position.word_select(number, 32)),
+                noise.index.eq(early),
+                units[0].noise.eq(noise.o),
+                search.valid.eq(valid20 & argmax20),
+                search.last.eq(last20),
+                search.restart.eq(entry20.first),
+                search.score.eq(units[0].result),
+                search.index.eq(found),
+                self.token.word_select(number, TOKEN_BITS).eq(search.best),
+            ]
+        m.d.comb += self.token_valid.eq(self.retire.valid & argmaxes.at(21) & chain("commit", entry20.commit, 20).at(21))
         return m

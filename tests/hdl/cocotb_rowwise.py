@@ -11,7 +11,8 @@ from trilobit.hdl.rowwise import RETIRE_LATENCY
 from trilobit.isa.core import load_core
 from trilobit.isa.semantics import ROWWISE
 
-CONFIG = load_core(os.environ["PRESET"])
+CONFIG = load_core(os.environ["PRESET"]).replace(batch=int(os.environ.get("BATCH", "1")))
+BATCH = CONFIG.batch
 LENGTH = min(CONFIG.max_length, 64)
 COUNT = int(os.environ["COUNT"])
 
@@ -19,7 +20,7 @@ COUNT = int(os.environ["COUNT"])
 async def bench_with_operands(dut, rng, **options) -> Bench:
     bench = Bench(dut, CONFIG, rng, **options)
     await bench.reset()
-    bench.registers[:, :LENGTH] = operands(rng, 8 * LENGTH).reshape(8, LENGTH)
+    bench.registers[:, :, :LENGTH] = operands(rng, BATCH * 8 * LENGTH).reshape(BATCH, 8, LENGTH)
     return bench
 
 
@@ -83,8 +84,9 @@ async def functions_near_their_turning_points(dut):
     orders = np.clip(orders, -(1 << 31), (1 << 31) - 1)
     picks = np.array_split(orders, -(-len(orders) // LENGTH))
     for pick in picks:
-        bench.registers[4, : len(pick)] = pick
-        bench.registers[5, : len(pick)] = rng.permutation(pick)
+        for slot in range(BATCH):
+            bench.registers[slot, 4, : len(pick)] = np.roll(pick, slot)
+            bench.registers[slot, 5, : len(pick)] = rng.permutation(pick)
         commands = []
         for sho in (0, 22, 40, 63):
             for name in ("exp", "sig", "silu"):

@@ -43,20 +43,24 @@ class Command:
 class Bench:
     """Feeds commands to the unit and plays registers and scoreboard; checks every promise of the unit on the way.
 
+    ``registers`` are [batch, 8, max_length].
+
     Args:
         stall: probability that a word isn't ready in a cycle, for reads and for the write.
         gated: stop the clock whenever the unit says that it needs none.
+        position: of slot 0; the other slots have other positions.
     """
 
     def __init__(self, dut, config: CoreConfig, rng, *, stall: float = 0.0, gated: bool = False,
                  temperature: Scalar = ACT_ZERO, seed: int = 0, position: int = 0):  # fmt: skip
         self.dut, self.config, self.rng, self.stall, self.gated = dut, config, rng, stall, gated
-        self.temperature, self.seed, self.position = temperature, seed, position
-        self.registers = np.zeros((VECTOR_REGISTERS, config.max_length), dtype=np.int64)
+        self.temperature, self.seed = temperature, seed
+        self.positions = [position, *rng.integers(0, 1 << 32, config.batch - 1).tolist()]
+        self.registers = np.zeros((config.batch, VECTOR_REGISTERS, config.max_length), dtype=np.int64)
         self.cycle = 0
         self.tokens: list[tuple[int, int]] = []
-        self.largest: int | None = None
-        self.best = 0
+        self.slot_tokens: list[list[int]] = []
+        self.largest, self.best = [0] * config.batch, [0] * config.batch  # as after reset: what an argmax without ``first`` goes on from
 
     async def reset(self):
         d = self.dut
@@ -68,7 +72,7 @@ class Bench:
         d.cmd__word.value = 0
         d.cmd__pc.value = 0
         d.seed.value = self.seed
-        d.position.value = self.position
+        d.position.value = sum(position << 32 * slot for slot, position in enumerate(self.positions))
         d.temperature_m.value = self.temperature.mantissa
         d.temperature_e.value = self.temperature.exponent & 0x3FF
         d.rst.value = 1
@@ -84,17 +88,17 @@ class Bench:
 
     def _pack(self, register: int, word: int) -> int:
         n = self.config.lanes
-        lanes = self.registers[register, word * n : (word + 1) * n]
+        lanes = self.registers[:, register, word * n : (word + 1) * n].reshape(-1)
         return sum((int(v) & 0xFFFFFFFF) << 32 * i for i, v in enumerate(lanes))
 
-    def expect(self, command: Command) -> tuple[np.ndarray, int]:
-        """What the instruction leaves in vd (argmax: scores) from the registers as they will be when it runs."""
+    def expect(self, command: Command, slot: int) -> tuple[np.ndarray, int]:
+        """What the instruction leaves in a slot's vd (argmax: scores) from the registers as they will be when it runs."""
         v, n = command.values, command.values["len"]
         if command.name == "argmax":
             options = {k: v[k] for k in ("sha", "base", "noise") if k in v}
-            return argmax_scores(self.model[v["va"], :n], temperature=self.temperature, seed=self.seed,
-                                 position=self.position, **options), 0  # fmt: skip
-        sources = [self.model[r, :n] for r in command.sources.values()]
+            return argmax_scores(self.model[slot, v["va"], :n], temperature=self.temperature, seed=(self.seed + slot) & 0xFFFFFFFF,
+                                 position=self.positions[slot], **options), 0  # fmt: skip
+        sources = [self.model[slot, r, :n] for r in command.sources.values()]
         options = {k: x for k, x in v.items() if k not in ("vd", "va", "vb", "vc", "len")}
         return ROWWISE[command.name](*sources, **options)
 
@@ -149,9 +153,10 @@ class Bench:
                 assert self.cycle - command.entered[k] == ROWWISE_LATENCY, command
                 mask, value = int(d.write__mask.value), int(d.write__data.value)
                 assert mask == (1 << min(n, command.values["len"] - k * n)) - 1, command
-                for i in range(n):
-                    if mask >> i & 1:
-                        self.registers[command.values["vd"], k * n + i] = signed(value >> 32 * i, 32)
+                for slot, registers in enumerate(self.registers):
+                    for i in range(n):
+                        if mask >> i & 1:
+                            registers[command.values["vd"], k * n + i] = signed(value >> 32 * (slot * n + i), 32)
                 command.written.append(self.cycle)
                 command.saturated += int(d.saturated.value)
             else:
@@ -205,29 +210,43 @@ class Bench:
         command.entered.append(self.cycle)
 
     def _check(self, command: Command, token: int | None) -> None:
-        v = command.values
-        value, saturated = self.expect(command)
+        """Compare every slot; ``token``: those of all slots, if some were announced."""
         if command.name == "argmax":
-            where = int(np.argmax(value))
-            if v.get("first") or self.largest is None or value[where] > self.largest:
-                self.largest, self.best = int(value[where]), (v.get("base", 0) + where) & 0xFFFFFF
-            assert token == (self.best if v.get("last") else None), f"{command}: expected {self.best}, got {token}"
-            if token is not None:
-                self.tokens.append((self.cycle, token))
+            self._check_tokens(command, token)
             return
         assert token is None, command
-        expected = self.model[v["vd"]].copy()
+        saturated = sum(self._check_register(command, slot) for slot in range(self.config.batch))
+        assert command.saturated == saturated, f"{command}: {saturated} elements saturate, counted {command.saturated}"
+
+    def _check_tokens(self, command: Command, token: int | None) -> None:
+        v = command.values
+        for slot in range(self.config.batch):
+            value, _ = self.expect(command, slot)
+            where = int(np.argmax(value))
+            if v.get("first") or value[where] > self.largest[slot]:
+                self.largest[slot], self.best[slot] = int(value[where]), (v.get("base", 0) + where) & 0xFFFFFF
+        assert (token is not None) == bool(v.get("last")), f"{command}: a token comes with the last tile"
+        if token is not None:
+            got = [token >> 24 * slot & 0xFFFFFF for slot in range(self.config.batch)]
+            assert got == self.best, f"{command}: expected {self.best}, got {got}"
+            self.tokens.append((self.cycle, got[0]))
+            self.slot_tokens.append(got)
+
+    def _check_register(self, command: Command, slot: int) -> int:
+        v = command.values
+        value, saturated = self.expect(command, slot)
+        expected = self.model[slot, v["vd"]].copy()
         expected[: v["len"]] = value
-        sources = [self.model[r, : v["len"]] for r in command.sources.values()]
-        wrong = np.flatnonzero(expected != self.registers[v["vd"]])
+        sources = [self.model[slot, r, : v["len"]] for r in command.sources.values()]
+        wrong = np.flatnonzero(expected != self.registers[slot, v["vd"]])
         later = {}
         if len(wrong):
             j = int(wrong[0])
             later = {"element": j, "sources": [int(s[j]) for s in sources if j < len(s)],
-                     "expected": int(expected[j]), "got": int(self.registers[v["vd"], j])}  # fmt: skip
-        assert not later, f"{command}: {len(wrong)} wrong, {later}"
-        assert command.saturated == saturated, f"{command}: {saturated} elements saturate, counted {command.saturated}"
-        self.model[v["vd"]] = expected
+                     "expected": int(expected[j]), "got": int(self.registers[slot, v["vd"], j])}  # fmt: skip
+        assert not later, f"{command}, slot {slot}: {len(wrong)} wrong, {later}"
+        self.model[slot, v["vd"]] = expected
+        return saturated
 
 
 def operands(rng, length: int) -> np.ndarray:

@@ -19,6 +19,12 @@ def test_one_lane(seed):
                env={"PRESET": "paper8", "COUNT": 3})  # fmt: skip
 
 
+@pytest.mark.parametrize(("preset", "batch"), [("tiny", 2), pytest.param("paper8", 4, marks=pytest.mark.slow)])
+def test_every_slot_has_its_own_search_and_noise(preset, batch, seed):
+    run_cocotb(RowWise(load_core(preset).replace(batch=batch)), "rowwise", "cocotb_argmax", simulators=["verilator"], seed=seed,
+               env={"PRESET": preset, "BATCH": batch, "COUNT": 3})  # fmt: skip
+
+
 @pytest.mark.parametrize(("simulator", "count"), [("verilator", 3000), ("icarus", 300)])
 def test_noise(simulator, count, seed):
     run_cocotb(GumbelNoise(), "gumbel_noise", "cocotb_noise", simulators=[simulator], seed=seed, env={"COUNT": count})

@@ -19,6 +19,12 @@ def test_one_lane(seed):
                env={"PRESET": "paper8", "COUNT": 4})  # fmt: skip
 
 
+@pytest.mark.parametrize(("preset", "batch"), [("tiny", 2), pytest.param("paper8", 4, marks=pytest.mark.slow)])
+def test_every_slot_has_its_own_results_in_the_time_of_one(preset, batch, seed):
+    run_cocotb(RowWise(load_core(preset).replace(batch=batch)), "rowwise", "cocotb_rowwise", simulators=["verilator"], seed=seed,
+               env={"PRESET": preset, "BATCH": batch, "COUNT": 4})  # fmt: skip
+
+
 @pytest.mark.parametrize("preset", ["paper8", "ulx3s", "axi512"])
 def test_elaborates_with(preset):
     assert "module rowwise(" in to_verilog(RowWise(load_core(preset)), "rowwise")
