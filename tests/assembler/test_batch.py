@@ -10,7 +10,7 @@ from trilobit.assembler import assemble
 from trilobit.assembler.bundle import load_bundle, logit_places, teacher_forced
 from trilobit.assembler.compiler import compile_graph
 from trilobit.assembler.compiler.saturation import count_saturations
-from trilobit.errors import AssemblyError, CompileError
+from trilobit.errors import CompileError, ProgramError
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.slots import element_places
 from trilobit.sim.backend import HostSettings
@@ -177,5 +177,5 @@ def test_a_manifest_of_an_older_release_means_one_sequence(tmp_path):
 def test_the_assembler_knows_how_long_vectors_are_in_memory():
     source = ".region y, writable, i16, size=16\n    sv [y], v2, len=8\n    halt\n"
     assert assemble(source, core=core_of(1)).window_size == 16
-    with pytest.raises(AssemblyError, match="expected an address inside the window of 16 bytes, got 32 bytes at 0x0"):
+    with pytest.raises(ProgramError, match="expected an address inside the window of 16 bytes, got 32 bytes at 0x0"):
         assemble(source, core=core_of(2))
