@@ -9,12 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 MAPPED := isa assembler hdl sim model bitstreams
 
-.PHONY: help demo test test-full lint typecheck format bench docs pins prerequisites clean distclean
+.PHONY: help demo test test-full test-gpu lint typecheck format bench docs pins prerequisites clean distclean
 
 help:
 	@echo "make demo       a story from the simulated accelerator"
 	@echo "make test       tests, lint, types and freshness of generated files"
-	@echo "make test-full  the same with the slow tests"
+	@echo "make test-full  the same with the slow tests;  make test-gpu: the Triton kernels, where there is a CUDA GPU"
 	@echo "make bench      benchmarks; results go to bench/results"
 	@echo "make lint       ruff and mypy only;  make format: apply ruff's format"
 	@echo "make docs       generated pages;  make clean: builds and caches"
@@ -61,10 +61,13 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
 
 test-full: lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"
+
+test-gpu: $(VENV)/.ready
+	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/.ready
 	$(BIN)/python bench/rtl_speed.py

@@ -10,9 +10,6 @@ from trilobit.model.config import ModelConfig
 from trilobit.model.inference import GraphedStep, Native, PackedLM, Twin
 from trilobit.model.reference import MatMulFreeLM
 
-NEEDS_GPU = pytest.mark.skipif(
-    not torch.cuda.is_available() or inference.kernels is None, reason="needs a CUDA GPU and Triton: the kernels run on nothing else"
-)
 # Sizes that are no multiples of five, of 32 (the native kernel's block) or of two's powers.
 CONFIG = ModelConfig(vocab_size=203, hidden_size=88, num_hidden_layers=3, intermediate_size=148)
 
@@ -32,7 +29,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_steps_give_the_references_logits(device):
     model = reference()
     ids = torch.randint(203, (2, 12), generator=torch.Generator().manual_seed(5))
@@ -81,7 +78,7 @@ def test_the_prefix_products_decode_every_byte():
             assert prefix < 256 and byte * 3**k < 1 << 16  # a byte for dp4a, no carry out of a 16-bit lane
 
 
-@NEEDS_GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 3, 2048, 2048), (4, 1, 512, 13824)])
 def test_gpu_products_equal_the_twins(shape):
     batch, matrices, rows, columns = shape
@@ -92,7 +89,7 @@ def test_gpu_products_equal_the_twins(shape):
     assert torch.allclose(inference.kernels.product(packed, scales, before, rows, residual), expected, rtol=1e-5, atol=1e-5)
 
 
-@NEEDS_GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize("width", [88, 1024, 5120])
 def test_gpu_vector_kernels_equal_the_twins(width):
     generator = torch.Generator("cuda").manual_seed(width)
@@ -117,7 +114,7 @@ def test_gpu_vector_kernels_equal_the_twins(width):
     assert torch.allclose(states[0], states[1], rtol=1e-5, atol=1e-6)
 
 
-@NEEDS_GPU
+@pytest.mark.gpu
 def test_a_graph_replays_the_step():
     model = PackedLM.random(CONFIG, "cuda")
     graphed, state = GraphedStep(model, 2), model.init_state(2)
@@ -126,7 +123,7 @@ def test_a_graph_replays_the_step():
         assert torch.equal(graphed(ids), model.step(ids, state)[0])
 
 
-@NEEDS_GPU
+@pytest.mark.gpu
 def test_the_same_random_model_on_a_gpu_and_a_cpu():
     on_gpu = PackedLM.random(ModelConfig(vocab_size=500, hidden_size=512, num_hidden_layers=4), "cuda", seed=7)
     on_cpu = on_gpu.to("cpu")

@@ -11,12 +11,9 @@ from trilobit.model.reference import BitLinear, MatMulFreeLM
 from trilobit.model.train import train
 from trilobit.model.training_config import TrainingConfig
 
-NEEDS_GPU = pytest.mark.skipif(
-    not torch.cuda.is_available() or fused.kernels is None, reason="needs a CUDA GPU and Triton: the kernels run on nothing else"
-)
 # Rows, columns, outputs: one row, sizes that are no powers of two, sizes that cuBLAS's int8 product does not take.
 SHAPES = [(1, 64, 32), (37, 100, 60), (64, 256, 512), (130, 1000, 776), (300, 2816, 1024)]
-DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def distance(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -119,7 +116,7 @@ def test_a_model_trains_alike(device):
     assert set(model.state_dict()) == set(MatMulFreeLM(config).state_dict())
 
 
-@NEEDS_GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [*SHAPES, (5, 13824, 64)])
 def test_each_kernel_equals_its_twin(shape, dtype):
