@@ -100,13 +100,13 @@ def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = 
     return Text(np.concatenate([[start], targets[:-1]]), targets, characters)
 
 
-def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, np.ndarray], None]) -> Cost:
-    """Feed tokens one by one through the compiled program on the functional simulator.
+def functional_logits(bundle: Bundle, inputs: np.ndarray, each: Callable[[int, np.ndarray], None]) -> Cost:
+    """Feed tokens one by one through the compiled program on the functional simulator, a stream to each sequence of its batch.
 
     Args:
         bundle: compiled with ``--store-logits``.
-        tokens: [T].
-        each: called with the position and its logits, [V] of float64 (a copy).
+        inputs: [batch, T] tokens.
+        each: called with the position in the streams and their logits, [batch, V] of float64 (a copy).
 
     Returns:
         the time in the simulator, and saturations.
@@ -117,24 +117,34 @@ def functional_logits(bundle: Bundle, tokens: np.ndarray, each: Callable[[int, n
     """
     from trilobit.sim.functional import FunctionalSimulator
 
-    where = bundle.manifest.logits
-    if where.addr is None:
-        raise BundleError(f"{bundle.folder}: expected a bundle that stores its logits; compile it with --store-logits")
-    if int(tokens.max()) >= where.length:
-        raise BundleError(f"{bundle.folder}: expected tokens below {where.length}, got {int(tokens.max())}: not this model's tokenizer")
-    scale = 2.0**-where.point
+    places, scale = _stored_logits(bundle, inputs)
     seconds, saturated = 0.0, 0
     with FunctionalSimulator(bundle.core, teacher_forced(bundle.program), bundle.memory()) as machine:
-        words, places = np.asarray(machine.memory).view("<i4"), logit_places(where, bundle.core)[0] + where.addr // 4
-        for position, token in enumerate(tokens.tolist()):
+        words = np.asarray(machine.memory).view("<i4")
+        for position, tokens in enumerate(inputs.T.tolist()):
             begin = time.perf_counter()
-            machine.push([token])
+            for slot, token in enumerate(tokens):
+                machine.push([token], slot=slot)
             result = machine.run()
             seconds += time.perf_counter() - begin
             raise_fault(machine, result)
             saturated = sum(result.saturated.values())
             each(position, words[places] * scale)
     return Cost(seconds, saturated)
+
+
+def _stored_logits(bundle: Bundle, inputs: np.ndarray) -> tuple[np.ndarray, float]:
+    """Where in memory a bundle stores its logits, [batch, V] in words of 32 bits, and what one is worth.
+
+    Raises:
+        BundleError: nowhere, or a token is outside its vocabulary.
+    """
+    where = bundle.manifest.logits
+    if where.addr is None:
+        raise BundleError(f"{bundle.folder}: expected a bundle that stores its logits; compile it with --store-logits")
+    if int(inputs.max()) >= where.length:
+        raise BundleError(f"{bundle.folder}: expected tokens below {where.length}, got {int(inputs.max())}: not this model's tokenizer")
+    return logit_places(where, bundle.core) + where.addr // 4, 2.0**-where.point
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -174,7 +184,7 @@ class Tally:
 
 
 def batched_logits(bundle: Bundle, inputs: np.ndarray, each: Callable[[int, np.ndarray], None]) -> Cost:
-    """As :func:`functional_logits`, for several streams at once: the same integers, sooner.
+    """As :func:`functional_logits`, for several streams of a program of batch 1 at once: the same integers, sooner.
 
     Args:
         inputs: [B, T] tokens.
@@ -182,13 +192,9 @@ def batched_logits(bundle: Bundle, inputs: np.ndarray, each: Callable[[int, np.n
     """
     from trilobit.batched import BatchedSimulator
 
-    where = bundle.manifest.logits
-    if where.addr is None:
-        raise BundleError(f"{bundle.folder}: expected a bundle that stores its logits; compile it with --store-logits")
-    if int(inputs.max()) >= where.length:
-        raise BundleError(f"{bundle.folder}: expected tokens below {where.length}, got {int(inputs.max())}: not this model's tokenizer")
+    _stored_logits(bundle, inputs)
     seconds = 0.0
-    machine = BatchedSimulator(bundle.core, bundle.program, bundle.memory(), where, len(inputs))
+    machine = BatchedSimulator(bundle.core, bundle.program, bundle.memory(), bundle.manifest.logits, len(inputs))
     for position, tokens in enumerate(inputs.T):
         begin = time.perf_counter()
         logits = machine.step(tokens)
@@ -205,7 +211,8 @@ def score(
     Args:
         reference: the reference's logits [T, V], or None; over the same streams.
         advance: called after each position.
-        streams: read the text as so many equal parts side by side, each from the zero state; T is a multiple of it.
+        streams: read the text as so many equal parts side by side, each from the zero state; T is a multiple of it. The batch of
+            a program that has one above 1.
 
     Returns:
         the score and what it took. Raises as :func:`functional_logits`.
@@ -216,15 +223,13 @@ def score(
         tally.add(logits, int(text.targets[position]), None if reference is None else reference[position])
         advance()
 
-    if streams == 1:
-        cost = functional_logits(bundle, text.inputs, each)
-    else:
-        inputs = text.inputs.reshape(streams, -1)
-        length = inputs.shape[1]
+    inputs = text.inputs.reshape(streams, -1)
+    length = inputs.shape[1]
 
-        def each_of_all(position: int, logits: np.ndarray) -> None:
-            for stream, row in enumerate(logits):
-                each(stream * length + position, row)
+    def each_of_all(position: int, logits: np.ndarray) -> None:
+        for stream, row in enumerate(logits):
+            each(stream * length + position, row)
 
-        cost = batched_logits(bundle, inputs, each_of_all)
+    run = functional_logits if streams == bundle.core.batch else batched_logits
+    cost = run(bundle, inputs, each_of_all)
     return tally.score(text.characters, reference is not None), cost

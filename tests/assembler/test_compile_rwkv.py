@@ -50,7 +50,7 @@ def test_the_program_follows_the_module(exported, tmp_path):
     folder, model, ids = exported
     compile_model(folder, "tiny", tmp_path / "bundle", store_logits=True)
     got: list[np.ndarray] = []
-    functional_logits(load_bundle(tmp_path / "bundle"), ids[:200], lambda _, logits: got.append(np.array(logits)))
+    functional_logits(load_bundle(tmp_path / "bundle"), ids[None, :200], lambda _, logits: got.append(logits[0]))
     with torch.no_grad():
         expected = model(torch.from_numpy(ids[:200])[None])[0].double().numpy()
     rows = np.stack(got)

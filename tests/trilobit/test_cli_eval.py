@@ -10,6 +10,7 @@ from trilobit.assembler.bundle import load_bundle
 from trilobit.assembler.compiler.pipeline import compile_model, resolve
 from trilobit.cli import main
 from trilobit.evaluation import FLOOR_NOISE, Tally, log_softmax
+from trilobit.isa.core import load_core
 
 TEXT = "Once upon a time there was a little girl who lived with her mother in a house at the edge of the wood.\n"
 
@@ -53,6 +54,17 @@ def test_reference_under_noise_is_near_itself_and_repeats():
     assert 0 < np.abs(noisy - exact).max() < 0.5  # one rounding of int8 that flips moves a logit by some hundredths
     assert np.array_equal(noisy, reference_logits(model, ids, noise=FLOOR_NOISE, chunk=7))
     assert np.abs(reference_logits(model, ids, noise=0.1) - exact).max() > 10 * np.abs(noisy - exact).max()
+
+
+def test_a_bundle_of_several_sequences_reads_as_many_parts_of_the_text(bundles, tmp_path):
+    options = ["--text", bundles / "text.txt", "--reference", "none", "-n", 12]
+    compile_model("tales", load_core("ulx3s", 2), tmp_path / "two", store_logits=True)
+    together = json.loads(run("--bundle", tmp_path / "two", *options).stdout)
+    apart = json.loads(run("--bundle", bundles / "logits", *options, "--streams", 2).stdout)
+    differ = {key for key in apart if apart[key] != together[key]}
+    assert differ == {"bundle", "seconds"} and together["streams"] == 2
+    refused = run("--bundle", tmp_path / "two", *options, "--streams", 3)
+    assert refused.exit_code == 2 and "expected --streams 2, as it was compiled for a batch of 2, got 3" in refused.stderr
 
 
 def test_streams_score_the_same_text_side_by_side(bundles):

@@ -16,10 +16,12 @@ from trilobit.output import json_option, print_json, print_table, progress
 @click.option("--reference", metavar="MODEL", default=None,
               help="Folder or name of the reference; default: the shipped model of the bundle's name. 'none' leaves it out.")  # fmt: skip
 @click.option("-n", "--tokens", "limit", metavar="N", type=click.IntRange(1), default=None, help="Only the text's first N tokens.")
-@click.option("--streams", metavar="B", type=click.IntRange(1), default=1, show_default=True,
-              help="Read the text as B equal parts side by side, each from the zero state: sooner.")  # fmt: skip
+@click.option("--streams", metavar="B", type=click.IntRange(1), default=None,
+              help="Read the text as B equal parts side by side, from the zero state: sooner. Default: the bundle's batch.")  # fmt: skip
 @json_option
-def command(folder: Path, text_file: Path, backend: str, reference: str | None, limit: int | None, streams: int, as_json: bool) -> None:
+def command(
+    folder: Path, text_file: Path, backend: str, reference: str | None, limit: int | None, streams: int | None, as_json: bool
+) -> None:  # fmt: skip
     """Score a compiled model on a text, teacher-forced: bits per character, KL and top-1 agreement with the reference.
 
     The backend torch scores the reference, and compares it with itself under noise of 1e-6 on its embeddings: the floor
@@ -31,6 +33,10 @@ def command(folder: Path, text_file: Path, backend: str, reference: str | None, 
     from trilobit.evaluation import FLOOR_NOISE, Tally, read_text, score
 
     bundle = load_bundle(folder)
+    batch = bundle.core.batch
+    streams = batch if streams is None else streams
+    if batch > 1 and streams != batch:
+        raise BundleError(f"{folder}: expected --streams {batch}, as it was compiled for a batch of {batch}, got {streams}; leave it out")
     if bundle.tokenizer is None:
         raise BundleError(f"{folder}: expected a tokenizer.json to score a text, got none; compile with one")
     first = bundle.manifest.bos_token_id if bundle.manifest.bos_token_id is not None else bundle.manifest.eos_token_id
