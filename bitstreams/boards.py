@@ -13,12 +13,12 @@ from trilobit.bitstreams.fit import check_core, check_resources
 from trilobit.bitstreams.timing import clock_at, clocks_of, missed_clocks, worst_share
 from trilobit.bitstreams.units import cell_counts, unit_table
 from trilobit.errors import ToolError
-from trilobit.hdl.boards import BoardFiles, board_files, find_board
+from trilobit.hdl.boards import Board, BoardFiles, board_files, find_board
 from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.sim.toolchain import ECPPACK, NEXTPNR_ECP5, YOSYS
 
-__all__ = ["PLACEMENTS", "UNITS", "Build", "build_board"]
+__all__ = ["PLACEMENTS", "UNITS", "Build", "build_board", "build_files", "require_tools"]
 
 CORE_UNITS = ("pc", "regfile", "rowwise", "rmsnorm", "tmatmul", "ldst", "stream", "actbuf", "arbiter", "counters", "prompts", "outputs")
 UNITS = [*(f"system.core.{unit}" for unit in CORE_UNITS), "system.core", "system.controller", "system.link", "system.receiver",
@@ -90,13 +90,32 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
     board = find_board(name)
     config = config or load_core(board.core)
     check_core(board, config)
-    for tool in (YOSYS, NEXTPNR_ECP5, ECPPACK):
-        tool.require()
+    require_tools()
     say(f"writing the top of {board.title} with core {config.name}")
     files = board_files(name, config)
+    return build_files(board, files, synthesis_script(files.top), folder, what=f"core {config.name!r}", units=UNITS,
+                       facts={"core": asdict(config), "sdram_mhz": 2 * board.clock_mhz}, seed=seed, force=force, say=say,
+                       progress=progress)  # fmt: skip
+
+
+def require_tools() -> None:
+    """Raise a ToolError if a tool for bitstreams is missing."""
+    for tool in (YOSYS, NEXTPNR_ECP5, ECPPACK):
+        tool.require()
+
+
+def build_files(board: Board, files: BoardFiles, script: str, folder: Path, *, what: str, units: list[str], facts: dict,
+                seed: int | None, force: bool, say: Callable[[str], None], progress: Callable[[str], None]) -> Build:  # fmt: skip
+    """:func:`build_board` of a top that is written already.
+
+    Args:
+        board: name, clock and size of the FPGA. files: its top.
+        script: for Yosys, from ``top.v`` to ``top.json``.
+        what: is built, for messages. units: paths that the utilisation is told apart by. facts: more entries of the report.
+    """
+    name = board.name
     verilog, constraints = files.files[f"{files.top}.v"], files.files[f"{files.top}.lpf"]
     tools = {"yosys": YOSYS.version, "nextpnr": NEXTPNR_ECP5.version}
-    script = synthesis_script(files.top)
     seeds = range(board.seed, board.seed + PLACEMENTS) if seed is None else [seed]
     options = {k: _arguments(board, files, k) for k in seeds}
     stems = {k: f"{files.top}-{_digest(verilog, constraints, *tools.values(), script, *options[k])}" for k in seeds}
@@ -113,13 +132,13 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
         (work / "top.lpf").write_text(constraints)
         say("synthesis (Yosys)")
         YOSYS.run(["-p", script], cwd=work, log=log, each_line=progress)
-        units = unit_table(cell_counts(work / "top.json", files.top), UNITS)
-        synthesised = {key: sum(unit[key] for unit in units.values()) for key in ("luts", "registers", "dsps", "brams")}
-        check_resources(board, f"core {config.name!r}", synthesised, "after synthesis")
+        table = unit_table(cell_counts(work / "top.json", files.top), units)
+        synthesised = {key: sum(unit[key] for unit in table.values()) for key in ("luts", "registers", "dsps", "brams")}
+        check_resources(board, what, synthesised, "after synthesis")
         say(f"place and route (nextpnr) of {synthesised['luts']} LUT4, {synthesised['registers']} registers, "
             f"{synthesised['brams']} block RAMs, {synthesised['dsps']} multipliers: takes minutes")  # fmt: skip
-        shared = {"board": name, "top": files.top, "core": asdict(config), "clock_mhz": board.clock_mhz, "sdram_mhz": 2 * board.clock_mhz,
-                  "synthesised": synthesised, "units": units, "tools": tools, "yosys": script}  # fmt: skip
+        shared = {"board": name, "top": files.top, "clock_mhz": board.clock_mhz, **facts, "synthesised": synthesised, "units": table,
+                  "tools": tools, "yosys": script}  # fmt: skip
         tried: list[dict] = []
         for k in seeds:
             NEXTPNR_ECP5.run(options[k], cwd=work, log=log, each_line=progress)
