@@ -1,5 +1,8 @@
 """The RMSNorm unit: rms, norm and normq. Stages, precision and eps: docs/reference/rmsnorm.md."""
 
+from functools import reduce
+from operator import add
+
 from amaranth import Cat, DomainRenamer, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -14,6 +17,7 @@ from trilobit.hdl.interfaces import (
     RetireSignature,
     WriteSignature,
     decode,
+    of_slot,
 )
 from trilobit.hdl.rmsnorm_lane import (
     A_LEFT,
@@ -87,6 +91,26 @@ def norm_clocks(config: CoreConfig, words: int, gain: bool = False) -> int:
     return root + INVERSE_CLOCKS + NORM_FACTOR_CLOCKS + 1 + WRITE_STAGE - FEED_AHEAD + words - 1
 
 
+class _Slot:
+    """What a slot of the batch has for itself: lanes, sums, largest, scalars, and the shifts that follow from them."""
+
+    def __init__(self, m: Module, slot: int, config: CoreConfig, engine_clock: str | None):
+        def part(name, component):
+            m.submodules[of_slot(name, slot)] = component
+            return component
+
+        self.engine = ScalarEngine()
+        part("engine", DomainRenamer(engine_clock)(self.engine) if engine_clock else self.engine)
+        self.sum_x = part("sum_x", LaneSum(config.lanes, SQUARE_BITS, SUM_BITS))
+        self.sum_w = part("sum_w", LaneSum(config.lanes, SQUARE_BITS, SUM_W_BITS))
+        self.maximum = part("maximum", LaneMaximum(config.lanes, MAGNITUDE_BITS))
+        self.lanes = [part(f"lane_{i}", Lane(config.words)) for i in range(config.lanes)]
+        self.amount_b, self.amount_c, self.short, self.wanted_shift = (
+            Signal(bits, name=of_slot(name, slot))
+            for name, bits in {"amount_b": 6, "amount_c": 6, "short": 1, "wanted_shift": 10}.items()
+        )  # fmt: skip
+
+
 class RMSNorm(wiring.Component):
     """Executes rms, norm and normq (:mod:`trilobit.isa.semantics`), in order.
 
@@ -99,6 +123,9 @@ class RMSNorm(wiring.Component):
 
     Back-pressure: pass 1 waits for ``a.ok`` (and ``b.ok``) and the gains together; pass 2 of normq begins when ``act.ok``; pass 2 of norm
     lets a word into the pipeline when ``write.ok``. ``act.start`` comes five cycles before the first int8 word.
+
+    With a batch every slot has lanes, sums and a scalar engine of its own, and shifts where they follow from its values; gains and control
+    are shared. Engines are always in the same state, since no time depends on a value: slot 0's answers for all.
 
     A gain segment whose length isn't that of the instruction raises ``fault``, which stays until reset; the unit does nothing more.
 
@@ -113,7 +140,7 @@ class RMSNorm(wiring.Component):
     a, b: read ports (norm and normq read one register through both);  gain: gain segments;  write: results of norm;  act: results of normq
     active: Out(1), an instruction is in the unit;  fault: Out(1)
     edges: Out(len(CLOCKS)), whether an edge of each of CLOCKS could change anything in this cycle
-    saturated: Out(range(lanes + 1)), elements that saturated, word by word
+    saturated: Out(range(lanes * batch + 1)), elements that saturated, word by word
     """
 
     def __init__(self, config: CoreConfig, *, gated_clocks: bool = False):
@@ -121,7 +148,7 @@ class RMSNorm(wiring.Component):
         self.gated_clocks = gated_clocks
         super().__init__({
             "cmd": In(CommandSignature()), "retire": Out(RetireSignature()), "active": Out(1), "edges": Out(len(CLOCKS)),
-            "saturated": Out(range(config.lanes + 1)),
+            "saturated": Out(range(config.word_elements + 1)),
             "a": Out(ReadSignature(config)), "b": Out(ReadSignature(config)), "write": Out(WriteSignature(config)),
             "act": Out(ActWriteSignature(config)), "gain": In(GainSignature(config)), "fault": Out(1),
         })  # fmt: skip
@@ -129,14 +156,8 @@ class RMSNorm(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lanes, depth, levels = self.config.lanes, self.config.words, _levels(self.config)
-        engine = ScalarEngine()
-        m.submodules.engine = DomainRenamer(CLOCKS[1])(engine) if self.gated_clocks else engine
-        m.submodules.sum_x = sum_x = LaneSum(lanes, SQUARE_BITS, SUM_BITS)
-        m.submodules.sum_w = sum_w = LaneSum(lanes, SQUARE_BITS, SUM_W_BITS)
-        m.submodules.maximum = maximum = LaneMaximum(lanes, MAGNITUDE_BITS)
-        lane = [Lane(depth) for _ in range(lanes)]
-        for i in range(lanes):
-            m.submodules[f"lane_{i}"] = lane[i]
+        slots = [_Slot(m, slot, self.config, CLOCKS[1] if self.gated_clocks else None) for slot in range(self.config.batch)]
+        engine = slots[0].engine
 
         def delay(signal, cycles: int, name: str):
             for k in range(cycles):
@@ -261,26 +282,28 @@ class RMSNorm(wiring.Component):
             m.d.sync += read_addr.eq(read_addr + read)
 
         # ---- shifts ----
-        amount_a, amount_b, amount_c = Signal(6), Signal(6), Signal(6)
-        wanted_shift = Signal(10)  # of the norm's result
-        short = Signal()
-        _, highest = highest_one(maximum.largest)  # if there is none every result is zero, whatever the shift
-        m.d.sync += wanted_shift.eq(field["sho"] - engine.exponent - engine.shift)  # needed two cycles after the exponent
+        amount_a = Signal(6)
         with m.If(fresh):
-            m.d.sync += [
-                amount_a.eq(field["sha"] + A_LEFT), amount_b.eq(Mux(rms, field["shb"], field["sha"]) + B_LEFT),
-                amount_c.eq(Mux(field["gain"], _within_reach(field["sho"]), 0)),
-                short.eq(0),
-            ]  # fmt: skip
-        with m.Elif(second):
-            # The largest is there in the first of these cycles, and stays.
-            m.d.sync += [
-                amount_b.eq(highest),
-                short.eq(norm & wanted_shift[-1]),
-                amount_c.eq(Mux(wanted_shift[-1], 0, _within_reach(wanted_shift[:-1]))),
-            ]
-            with m.If(normq):
-                m.d.sync += amount_c.eq(_QUANTISE_SHIFT)
+            m.d.sync += amount_a.eq(field["sha"] + A_LEFT)
+        for slot in slots:
+            _, highest = highest_one(slot.maximum.largest)  # if there is none every result is zero, whatever the shift
+            shift = slot.wanted_shift
+            m.d.sync += shift.eq(field["sho"] - slot.engine.exponent - slot.engine.shift)  # needed two cycles after the exponent
+            with m.If(fresh):
+                m.d.sync += [
+                    slot.amount_b.eq(Mux(rms, field["shb"], field["sha"]) + B_LEFT),
+                    slot.amount_c.eq(Mux(field["gain"], _within_reach(field["sho"]), 0)),
+                    slot.short.eq(0),
+                ]
+            with m.Elif(second):
+                # The largest is there in the first of these cycles, and stays.
+                m.d.sync += [
+                    slot.amount_b.eq(highest),
+                    slot.short.eq(norm & shift[-1]),
+                    slot.amount_c.eq(Mux(shift[-1], 0, _within_reach(shift[:-1]))),
+                ]
+                with m.If(normq):
+                    m.d.sync += slot.amount_c.eq(_QUANTISE_SHIFT)
 
         # ---- reading and writing ----
         m.d.comb += [
@@ -290,27 +313,30 @@ class RMSNorm(wiring.Component):
             self.write.chk_reg.eq(field["vd"]), self.write.chk_addr.eq(feed_addr),
             self.write.reg.eq(field["vd"]), self.write.addr.eq(write_addr), self.write.en.eq(out[WRITE_STAGE] & norm),
             self.write.mask.eq(in_last_word | (~out_last[WRITE_STAGE]).replicate(lanes)),
-            self.act.buf.eq(field["act"]), self.act.length.eq(length), self.act.scale.eq(engine.scale),
+            self.act.buf.eq(field["act"]), self.act.length.eq(length),
             self.act.start.eq(out[FEED_AHEAD] & ~started & normq),
             self.act.en.eq(out[WRITE_STAGE] & normq), self.act.addr.eq(write_addr),
         ]  # fmt: skip
-        for i in range(lanes):
-            element = slice(i * ELEMENT_BITS, (i + 1) * ELEMENT_BITS)
-            m.d.comb += [
-                lane[i].a.eq(self.a.data[element]),
-                lane[i].b.eq(self.b.data[element]),
-                lane[i].keep.eq(~last[1] | in_last_word[i]),
-                lane[i].gain.eq(Mux(field["gain"], self.gain.data[i * GAIN_BITS : (i + 1) * GAIN_BITS], 1)),
-                lane[i].amount_a.eq(amount_a), lane[i].amount_b.eq(amount_b), lane[i].amount_c.eq(amount_c),
-                lane[i].statistics.eq(rms), lane[i].quantise.eq(normq), lane[i].wide.eq(field["wide"]), lane[i].short.eq(short),
-                lane[i].second.eq(second), lane[i].factor.eq(engine.factor),
-                lane[i].z_write.eq(token[Z_STAGE] & ~rms), lane[i].z_write_addr.eq(z_write_addr),
-                lane[i].z_read.eq(feed), lane[i].z_read_addr.eq(feed_addr),
-                getattr(sum_x, f"i{i}").eq(lane[i].square_x), getattr(sum_w, f"i{i}").eq(lane[i].square_w),
-                getattr(maximum, f"i{i}").eq(lane[i].magnitude),
-                self.write.data[element].eq(lane[i].result), self.act.data[8 * i : 8 * i + 8].eq(lane[i].quantised),
-            ]  # fmt: skip
-        m.d.comb += [lane[0].inject.eq(inject), lane[0].largest.eq(maximum.largest)]
+        for number, slot in enumerate(slots):
+            m.d.comb += self.act.scale[number].eq(slot.engine.scale)
+            for i, lane in enumerate(slot.lanes):
+                place = number * lanes + i
+                element = slice(place * ELEMENT_BITS, (place + 1) * ELEMENT_BITS)
+                m.d.comb += [
+                    lane.a.eq(self.a.data[element]),
+                    lane.b.eq(self.b.data[element]),
+                    lane.keep.eq(~last[1] | in_last_word[i]),
+                    lane.gain.eq(Mux(field["gain"], self.gain.data[i * GAIN_BITS : (i + 1) * GAIN_BITS], 1)),
+                    lane.amount_a.eq(amount_a), lane.amount_b.eq(slot.amount_b), lane.amount_c.eq(slot.amount_c),
+                    lane.statistics.eq(rms), lane.quantise.eq(normq), lane.wide.eq(field["wide"]), lane.short.eq(slot.short),
+                    lane.second.eq(second), lane.factor.eq(slot.engine.factor),
+                    lane.z_write.eq(token[Z_STAGE] & ~rms), lane.z_write_addr.eq(z_write_addr),
+                    lane.z_read.eq(feed), lane.z_read_addr.eq(feed_addr),
+                    getattr(slot.sum_x, f"i{i}").eq(lane.square_x), getattr(slot.sum_w, f"i{i}").eq(lane.square_w),
+                    getattr(slot.maximum, f"i{i}").eq(lane.magnitude),
+                    self.write.data[element].eq(lane.result), self.act.data[8 * place : 8 * place + 8].eq(lane.quantised),
+                ]  # fmt: skip
+            m.d.comb += [slot.lanes[0].inject.eq(inject), slot.lanes[0].largest.eq(slot.maximum.largest)]
 
         # ---- sums, largest, scalars ----
         w_marked = Signal()
@@ -324,31 +350,35 @@ class RMSNorm(wiring.Component):
             m.d.sync += to_shift.eq(field["k_e"][2:])
         with m.Elif(to_shift != 0):
             m.d.sync += to_shift.eq(to_shift - 1)
-        m.d.comb += [
-            sum_x.valid.eq(delay(token[SQUARE_X_STAGE] & ~normq, levels, "x_valid")),
-            sum_w.valid.eq(delay(w_marked, levels + SQUARE_W_STAGE - 10, "w_valid")),
-            maximum.valid.eq(delay(token[Z_STAGE] & ~rms, levels, "z_valid")),
-            sum_x.load.eq(fresh & ~normq), sum_w.load.eq(fresh & ~normq), sum_w.preset.eq(addend), sum_w.shift.eq(to_shift != 0),
-            maximum.clear.eq(fresh),
-        ]  # fmt: skip
+        x_valid = delay(token[SQUARE_X_STAGE] & ~normq, levels, "x_valid")
+        w_valid = delay(w_marked, levels + SQUARE_W_STAGE - 10, "w_valid")
+        z_valid = delay(token[Z_STAGE] & ~rms, levels, "z_valid")
+        total = delay(x_last, levels + 1, "x_last")
         owner_pc = Signal(16)
         with m.If(last[1] & ~normq):
             m.d.sync += [
                 owner_pc.eq(pc), engine.norm.eq(norm), engine.sc.eq(field["sc"]),
                 engine.eps_m.eq(Mux(norm, 1, field["eps_m"])), engine.eps_e.eq(Mux(norm, 0, field["eps_e"])),
             ]  # fmt: skip
-        m.d.comb += [
-            engine.total.eq(delay(x_last, levels + 1, "x_last")), engine.sum_x.eq(sum_x.total), engine.sum_w.eq(sum_w.total),
-            engine.quantise.eq(wanted & ~owed), engine.scaled.eq(field["scaled"]), engine.sq.eq(field["sc"]), engine.c_m.eq(field["c_m"]),
-            engine.largest_valid.eq(largest_known), engine.largest.eq(lane[0].reduced[:REDUCED_BITS]), engine.shift.eq(amount_b - B_LEFT),
-        ]  # fmt: skip
+        for slot in slots[1:]:
+            m.d.comb += [getattr(slot.engine, name).eq(getattr(engine, name)) for name in ("norm", "sc", "eps_m", "eps_e", "release")]
+        for slot in slots:
+            sum_x, sum_w, maximum = slot.sum_x, slot.sum_w, slot.maximum
+            m.d.comb += [
+                sum_x.valid.eq(x_valid), sum_w.valid.eq(w_valid), maximum.valid.eq(z_valid),
+                sum_x.load.eq(fresh & ~normq), sum_w.load.eq(fresh & ~normq), sum_w.preset.eq(addend), sum_w.shift.eq(to_shift != 0),
+                maximum.clear.eq(fresh),
+                slot.engine.total.eq(total), slot.engine.sum_x.eq(sum_x.total), slot.engine.sum_w.eq(sum_w.total),
+                slot.engine.quantise.eq(wanted & ~owed), slot.engine.scaled.eq(field["scaled"]), slot.engine.sq.eq(field["sc"]),
+                slot.engine.c_m.eq(field["c_m"]), slot.engine.largest_valid.eq(largest_known),
+                slot.engine.largest.eq(slot.lanes[0].reduced[:REDUCED_BITS]), slot.engine.shift.eq(slot.amount_b - B_LEFT),
+            ]  # fmt: skip
 
         # ---- retirement ----
         m.d.comb += [
             self.retire.valid.eq(engine.stored | out_last[WRITE_STAGE]),
             self.retire.pc.eq(Mux(engine.stored, owner_pc, pc)),
         ]
-        count = sum((lane[i].saturated for i in range(1, lanes)), start=lane[0].saturated)
         with m.If(w_marked | out[WRITE_STAGE]):
-            m.d.comb += self.saturated.eq(count)
+            m.d.comb += self.saturated.eq(reduce(add, (lane.saturated for slot in slots for lane in slot.lanes)))
         return m

@@ -9,6 +9,7 @@ import numpy as np
 from cocotb.triggers import Timer
 from support import PERIOD_NS, random_numbers, signed, start, step
 
+from trilobit.hdl.interfaces import of_slot
 from trilobit.hdl.rmsnorm import norm_clocks, normq_clocks, rms_clocks
 from trilobit.isa.core import load_core
 from trilobit.isa.fixed import ACT_ZERO, Scalar
@@ -16,7 +17,7 @@ from trilobit.isa.semantics import norm, normq, rms
 from trilobit.isa.spec import ISA
 
 CONFIG = load_core(os.environ["PRESET"]).replace(**json.loads(os.environ.get("CHANGES", "{}")))
-LANES, LENGTH = CONFIG.lanes, CONFIG.max_length
+BATCH, LANES, LENGTH = CONFIG.batch, CONFIG.lanes, CONFIG.max_length
 OPTIONS = {"rms": ("sha", "shb", "sho", "eps_m", "eps_e", "k_m", "k_e"),
            "norm": ("sha", "sho", "c_m", "k_m", "k_e", "wide"), "normq": ("sha",)}  # fmt: skip
 
@@ -28,15 +29,16 @@ def words(length: int) -> int:
 class Machine:
     """What surrounds the unit, a cycle at a time, and what the semantics say should come out.
 
+    ``registers`` are [batch, 8, max_length]; scalars and activations have a list by slot.
+
     Args:
         patience: chance that a waiting thing becomes possible in a cycle; 1: nobody ever waits.
     """
 
     def __init__(self, dut, rng: np.random.Generator, patience: float = 1.0):
         self.dut, self.rng, self.patience = dut, rng, patience
-        self.registers = np.zeros((8, LENGTH), dtype=np.int64)
-        self.scalars = [ACT_ZERO] * 4
-        self.acts = [(np.zeros(LENGTH, dtype=np.int64), ACT_ZERO, 0)] * 2
+        self.registers = np.zeros((BATCH, 8, LENGTH), dtype=np.int64)
+        self.scalars = [[ACT_ZERO] * 4 for _ in range(BATCH)]
         self.commands: deque = deque()
         self.segments: deque = deque()
         self.expected: deque = deque()
@@ -64,21 +66,26 @@ class Machine:
             self.segments.append(np.asarray(gains if segment is None else segment))
 
     def _expect(self, name, gains, v):
+        gains = None if gains is None else np.asarray(gains)
+        slots = [self._expect_slot(slot, name, gains, v) for slot in range(BATCH)]
+        return {key: [slot[key] for slot in slots] for key in slots[0]}
+
+    def _expect_slot(self, slot, name, gains, v):
         n = v["len"]
         options = {k: v[k] for k in OPTIONS[name] if k in v}
-        gains = None if gains is None else np.asarray(gains)
-        a = self.registers[v["va"], :n]
+        registers, scalars = self.registers[slot], self.scalars[slot]
+        a = registers[v["va"], :n]
         if name == "rms":
-            self.scalars[v["sc"]], saturated = rms(a, self.registers[v["vb"], :n], gains, **options)
+            scalars[v["sc"]], saturated = rms(a, registers[v["vb"], :n], gains, **options)
             return {"saturated": saturated}
         if name == "norm":
             result = norm(a, gains, **options)
-            register = self.registers[v["vd"]].copy()
+            register = registers[v["vd"]].copy()
             register[:n] = result.value
-            return {"saturated": result.saturated, "register": v["vd"], "value": register}
-        square = self.scalars[v["sc"]] if v.get("scaled") else None
+            return {"saturated": result.saturated, "register": register}
+        square = scalars[v["sc"]] if v.get("scaled") else None
         result = normq(a, gains, square, **options)
-        return {"saturated": result.saturated, "act": v["act"], "value": result.value, "scale": result.scale}
+        return {"saturated": result.saturated, "act": result.value, "scale": result.scale}
 
     # ---- a cycle ----
 
@@ -114,6 +121,9 @@ class Machine:
 
     def _sample(self) -> None:
         dut = self.dut
+        engines = [getattr(dut, of_slot("engine", slot)) for slot in range(BATCH)]
+        states = {(int(engine.fsm_state.value), int(engine.count.value)) for engine in engines}
+        assert len(states) == 1, f"the slots' engines are out of step in cycle {self.now}: {states}"
         if dut.fault.value:
             self.faults += 1
         asked = set()
@@ -121,7 +131,7 @@ class Machine:
             if getattr(dut, f"{port}__en").value:
                 assert getattr(dut, f"{port}__ok").value
                 register, address = int(getattr(dut, f"{port}__reg").value), int(getattr(dut, f"{port}__addr").value)
-                values = self.registers[register, address * LANES : (address + 1) * LANES]
+                values = self.registers[:, register, address * LANES : (address + 1) * LANES].reshape(-1)
                 self._data[port] = sum((int(x) & 0xFFFFFFFF) << (32 * i) for i, x in enumerate(values))
                 asked.add((register, address))
         self.reads += sorted(asked)  # the same word on both ports is one read
@@ -152,32 +162,36 @@ class Machine:
             assert dut.act__ok.value and not self._started
             self._started = True
             bits = int(dut.act__scale.value)
-            self._act = ([], int(dut.act__buf.value), Scalar(bits & 0x3FFFF, signed(bits >> 18, 10)), int(dut.act__length.value))
+            scales = [Scalar(bits >> 28 * slot & 0x3FFFF, signed(bits >> 28 * slot + 18, 10)) for slot in range(BATCH)]
+            self._act = ([[] for _ in range(BATCH)], int(dut.act__buf.value), scales, int(dut.act__length.value))
         if dut.act__en.value:
             assert self._started, "a result came before the scale"
-            assert int(dut.act__addr.value) * LANES == len(self._act[0])
             data = int(dut.act__data.value)
-            self._act[0].extend(signed(data >> (8 * i), 8) for i in range(LANES))
+            for slot, values in enumerate(self._act[0]):
+                assert int(dut.act__addr.value) * LANES == len(values)
+                values.extend(signed(data >> 8 * (slot * LANES + i), 8) for i in range(LANES))
         if dut.write__en.value:
             address, data = int(dut.write__addr.value), int(dut.write__data.value)
             assert self.patience >= 1 or address < self._allowed["write"]
-            for i in range(LANES):
-                if int(dut.write__mask.value) >> i & 1:
-                    self.registers[int(dut.write__reg.value), address * LANES + i] = signed(data >> (32 * i), 32)
+            for slot in range(BATCH):
+                for i in range(LANES):
+                    if int(dut.write__mask.value) >> i & 1:
+                        value = signed(data >> 32 * (slot * LANES + i), 32)
+                        self.registers[slot, int(dut.write__reg.value), address * LANES + i] = value
         if dut.retire__valid.value:
             number, name, values, want = self.expected.popleft()
             what = f"instruction {number}: {name} {values}"
             assert int(dut.retire__pc.value) == number, what
             total, self._saturated = self._saturated + saturated, 0
-            assert total == want["saturated"], f"{what}: {total} saturated, expected {want['saturated']}"
+            assert total == sum(want["saturated"]), f"{what}: {total} saturated, expected {want['saturated']}"
             if "register" in want:
-                assert np.array_equal(self.registers[want["register"]], want["value"]), what
+                assert np.array_equal(self.registers[:, values["vd"]], want["register"]), what
             if "act" in want:
                 result, buffer, scale, length = self._act
-                assert (buffer, scale, length) == (want["act"], want["scale"], values["len"]), f"{what}: {scale}, {want['scale']}"
+                assert (buffer, scale, length) == (values["act"], want["scale"], values["len"]), f"{what}: {scale}, {want['scale']}"
                 got = np.array(result)
-                assert np.array_equal(got[:length], want["value"]), f"{what}: {got[:length]}, expected {want['value']}"
-                assert len(got) == words(length) * LANES and not got[length:].any(), what
+                assert np.array_equal(got[:, :length], want["act"]), f"{what}: {got[:, :length]}, expected {want['act']}"
+                assert got.shape[1] == words(length) * LANES and not got[:, length:].any(), what
             self.retired.append(self.now)
 
     async def run(self) -> None:
@@ -251,7 +265,7 @@ async def instructions_give_the_semantics_in_the_documented_time(dut):
     machine = Machine(dut, rng)
     for case in range(int(os.environ.get("CASES", "60"))):
         for register in range(8):
-            machine.registers[register] = random_vector(rng, LENGTH)
+            machine.registers[:, register] = [random_vector(rng, LENGTH) for _ in range(BATCH)]
         name, gains, values = random_instruction(rng, random_length(rng))
         machine.issue(name, gains, **values)
         await machine.run()
@@ -267,7 +281,7 @@ async def values_stay_right_while_everyone_makes_the_unit_wait(dut):
     machine = Machine(dut, rng, patience=0.4)
     for _ in range(8):
         for register in range(8):
-            machine.registers[register] = random_vector(rng, LENGTH)
+            machine.registers[:, register] = [random_vector(rng, LENGTH) for _ in range(BATCH)]
         for _ in range(5):
             name, gains, values = random_instruction(rng, random_length(rng))
             machine.issue(name, gains, **values)
@@ -281,7 +295,7 @@ async def every_length_is_right(dut):
     await start(dut)
     machine = Machine(dut, rng)
     for length in range(1, LENGTH + 1):
-        machine.registers[:3] = rng.integers(-30000, 30000, (3, LENGTH))
+        machine.registers[:, :3] = rng.integers(-30000, 30000, (BATCH, 3, LENGTH))
         gains = rng.integers(-32768, 32768, length)
         machine.issue("rms", gains, sc=length % 4, va=0, vb=1, len=length, sho=15, eps_m=3, eps_e=2)
         machine.issue("normq", gains, act=length % 2, va=0, sc=length % 4, len=length, scaled=1)
@@ -301,7 +315,8 @@ async def amplitudes_from_one_lsb_to_saturation_are_right(dut):
             vector[:length] = (-1) ** np.arange(length) * min(1 << bit, (1 << 31) - 1)
             if one_hot:
                 vector[1:] = 0
-            machine.registers[:2] = vector
+            for slot in range(BATCH):
+                machine.registers[slot, :2] = vector >> 2 * slot
             for k_m, k_e in ((0, 0), (1, 0), (65535, 31)):
                 machine.issue("rms", None, sc=bit % 4, va=0, vb=0, len=length, eps_m=32767, eps_e=63 - bit, k_m=k_m, k_e=k_e)
             machine.issue("normq", None, act=0, va=0, sc=bit % 4, len=length, scaled=1)
@@ -318,13 +333,14 @@ async def one_channel_three_hundred_times_the_others_keeps_its_scale(dut):
     for position in (0, LENGTH // 2, LENGTH - 1):
         vector = rng.integers(-100, 101, LENGTH)
         vector[position] = -30000
-        machine.registers[0] = vector
+        for slot in range(BATCH):
+            machine.registers[slot, 0] = vector // (slot + 1)
         gains = rng.integers(10000, 20000, LENGTH)
         machine.issue("rms", gains, sc=0, va=0, vb=0, len=LENGTH, sho=14, eps_m=77, eps_e=9, k_m=5, k_e=3)
         machine.issue("normq", gains, act=1, va=0, sc=0, len=LENGTH, scaled=1)
         await machine.run()
-        assert min(machine._act[0]) == -127
-        assert machine._act[0][position] == -127
+        for values in machine._act[0]:
+            assert min(values) == values[position] == -127
 
 
 @cocotb.test()
@@ -332,7 +348,7 @@ async def an_rms_lets_the_next_quantisation_begin(dut):
     rng = random_numbers()
     await start(dut)
     machine = Machine(dut, rng)
-    machine.registers[:] = rng.integers(-30000, 30000, (8, LENGTH))
+    machine.registers[:] = rng.integers(-30000, 30000, (BATCH, 8, LENGTH))
     count = words(LENGTH)
     machine.issue("rms", None, sc=1, va=0, vb=0, len=LENGTH)
     machine.issue("normq", None, act=0, va=0, sc=1, len=LENGTH, scaled=1)

@@ -25,6 +25,13 @@ def test_other_numbers_of_lanes_give_the_same(changes, seed):
                env={"PRESET": "tiny", "CHANGES": json.dumps(changes), "CASES": 30})  # fmt: skip
 
 
+@pytest.mark.parametrize(("batch", "cases"), [(2, 30), pytest.param(4, 60, marks=pytest.mark.slow)])
+def test_every_slot_has_its_own_norms_in_the_time_of_one(batch, cases, seed):
+    changes = {"batch": batch} if batch == 2 else {"batch": batch, "lanes": 1}
+    run_cocotb(RMSNorm(load_core("tiny").replace(**changes)), "rmsnorm", "cocotb_rmsnorm", simulators=["verilator"], seed=seed,
+               env={"PRESET": "tiny", "CHANGES": json.dumps(changes), "CASES": cases})  # fmt: skip
+
+
 @pytest.mark.parametrize("preset", presets())
 def test_every_preset_elaborates(preset):
     assert "module rmsnorm" in to_verilog(RMSNorm(load_core(preset)), "rmsnorm")
