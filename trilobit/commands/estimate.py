@@ -65,7 +65,7 @@ def _print(kind: str, details: dict[str, Any], data: dict[str, Any]) -> None:
         "evidence": f"{data['evidence']}: {data['evidence_text']}",
     }  # fmt: skip
     print_table(rows)
-    click.echo(f"\n{'unit':<9}{'busy':>12}  waits, in cycles a token")
+    click.echo(f"\n{'unit':<9}{'busy':>12}  waits, in cycles a {'token' if batch == 1 else 'pass'}")
     for unit, row in data["units"].items():
         waits = ", ".join(f"{cause} {cycles:,.4g}" if isinstance(cycles, float) else f"{cause} {cycles:,}"
                           for cause, cycles in sorted(row["stalls"].items(), key=lambda item: -item[1]) if cycles)  # fmt: skip
