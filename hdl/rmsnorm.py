@@ -247,7 +247,8 @@ class RMSNorm(wiring.Component):
             idle = fsm.ongoing("IDLE")
             waiting = Cat(
                 idle & ~taken, fsm.ongoing("SEGMENT") & ~self.gain.segment_valid, fsm.ongoing("READ") & ~read,
-                fsm.ongoing("WAIT") & ~engine.feed, fsm.ongoing("DRAIN"), fsm.ongoing("FAULT"),
+                fsm.ongoing("WAIT") & ~(engine.feed & (norm | self.act.ok)), fsm.ongoing("FEED") & ~feed, fsm.ongoing("DRAIN"),
+                fsm.ongoing("FAULT"),
             ).any()  # fmt: skip
         m.d.comb += self.active.eq(~idle | ~engine.idle | owed | Cat(token[1:]).any() | Cat(out[1:]).any())
 

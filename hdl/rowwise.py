@@ -201,14 +201,15 @@ class RowWise(wiring.Component):
         lasts, argmaxes, noisies = chain("last", last), chain("argmax", argmax), chain("noisy", noisy)
         # A bit of ``flight`` for each cycle from 1 on that has a word. The end of the pipeline has a copy of its last two bits, and whether
         # there is any, that change only with a word there.
-        flight, argmax_flight = Signal(RETIRE_LATENCY), Signal(RETIRE_LATENCY)
+        flight, noisy_flight = Signal(RETIRE_LATENCY), Signal(18)
+        noisy_enter = enter & argmax & noisy
         valid20, valid21, flying = Signal(), Signal(), Signal()
-        m.d[base] += [flight.eq(Cat(enter, flight)), argmax_flight.eq(Cat(enter & argmax, argmax_flight))]
+        m.d[base] += [flight.eq(Cat(enter, flight)), noisy_flight.eq(Cat(noisy_enter, noisy_flight))]
         m.d[back] += [valid20.eq(flight[19 - 1]), valid21.eq(valid20), flying.eq(enter | flight[:-1].any())]
         m.d.comb += [
             self.active.eq(occupied | flying),
             self.edges.eq(Cat(
-                enter | flying, enter | accept, enter | flight[19 - 1 :].any(), (occupied & argmax) | argmax_flight.any(),
+                enter | flying, enter | accept, enter | flight[19 - 1 :].any(), noisy_enter | noisy_flight.any(),
                 *(flight[first - 2 : last - 1].any() for first, last in _SECTIONS),
             )),
         ]  # fmt: skip
