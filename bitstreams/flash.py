@@ -7,7 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from trilobit.errors import ConfigError, ToolError
-from trilobit.hdl.boards import Board, find_board
+from trilobit.hdl.boards import Board
+from trilobit.hdl.onchip_boards import find_any_board
 from trilobit.sim.toolchain import OPENFPGALOADER
 
 __all__ = ["UDEV_RULE", "find_bitstream", "flash_board"]
@@ -66,7 +67,7 @@ def flash_board(name: str, bitstream: Path | None = None, *, permanent: bool = F
         ConfigError: no such board or bitstream, or one for another board.
         ToolError: openFPGALoader is missing, finds no board, or may not use it.
     """
-    board = find_board(name)
+    board = find_any_board(name)
     if bitstream is None:
         bitstream = find_bitstream(board)
     _check(board, bitstream)

@@ -13,7 +13,7 @@ from trilobit.output import batch_option, json_option, print_json, print_table, 
 @click.option("--board", "board_name", metavar="NAME", help="A board's top (ulx3s_85f, icepi_zero, ...), with its pins and memory.")
 @click.option("--wrapper", type=click.Choice(["axi"]), help="The core as IP with AXI ports, and what other flows need of it.")
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="BUNDLE",
-              help="With --wrapper: its core, and its memory image and program for test benches.")  # fmt: skip
+              help="With --wrapper: its core, and its memory image and program for test benches; for onchip_...: built in.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @json_option
 def command(
@@ -31,8 +31,10 @@ def command(
         if board_name is not None:
             raise ConfigError("expected --wrapper or --board, got both")
         _write_wrapper(core_name, bundle, output, as_json)
+    elif board_name is not None and board_name.startswith("onchip_"):
+        _write_onchip(board_name, core_name, bundle, output, as_json)
     elif bundle is not None:
-        raise ConfigError("expected --wrapper axi with --bundle")
+        raise ConfigError("expected --wrapper axi or --board onchip_... with --bundle")
     elif board_name is not None:
         _write_board(board_name, core_name, output, as_json)
     elif core_name is not None:
@@ -105,7 +107,20 @@ def _write_board(board_name: str, core_name: str | None, output: Path, as_json: 
     from trilobit.hdl.boards import board_files
     from trilobit.isa.core import load_core
 
-    board = board_files(board_name, load_core(core_name) if core_name else None)
+    _print_board(board_files(board_name, load_core(core_name) if core_name else None), output, as_json)
+
+
+def _write_onchip(board_name: str, core_name: str | None, bundle: Path | None, output: Path, as_json: bool) -> None:
+    from trilobit.commands.build import import_onchip
+
+    onchip = import_onchip(core_name)
+    model = onchip.load_model(onchip.find_onchip(board_name), bundle)
+    from trilobit.hdl.onchip_top import onchip_files
+
+    _print_board(onchip_files(board_name, model.baked), output, as_json)
+
+
+def _print_board(board, output: Path, as_json: bool) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for name, text in board.files.items():
         write_text(output / name, text)
