@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from trilobit.errors import ConfigError
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.slots import stored_elements
 from trilobit.isa.trits import ROWS_PER_BYTE
 
 __all__ = ["GEOMETRIES", "Geometry", "parse_geometry", "roofline_share"]
@@ -66,9 +67,15 @@ class Geometry:
         return self.L * layer + head
 
     def vector_beats(self, core: CoreConfig) -> int:
-        """Beats beside the stream: embedding row, the state read and written, and 1 - lower bound."""
-        per_layer = 2 * -(-self.H * STATE_BYTES // core.beat_bytes) + -(-self.H * GAIN_BYTES // core.beat_bytes)
-        return self.L * per_layer + -(-self.H * GAIN_BYTES // core.beat_bytes)
+        """Beats beside the stream, of every sequence of a batch: embedding rows, the states read and written, and 1 - lower bound
+        of all layers but the first, where it is 1."""
+
+        def beats(elements: int, size: int) -> int:
+            return -(-elements * size // core.beat_bytes)
+
+        vector = stored_elements(core, self.H)
+        states, bounds = 2 * self.L * beats(vector, STATE_BYTES), (self.L - 1) * beats(vector, GAIN_BYTES)
+        return states + bounds + core.batch * beats(self.H, GAIN_BYTES)
 
 
 # The published models (config.json of the MatMul-free LM release) and the paper's 13B geometry is left out: it was never released.

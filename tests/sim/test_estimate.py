@@ -62,6 +62,13 @@ def test_a_token_moves_its_stream_once(name, preset):
     assert 0.9 < result.required_bytes_per_cycle / result.peak_bytes_per_cycle < 1
 
 
+def test_vectors_move_beside_the_stream():
+    for name, preset in (("64/3/64/40", "tiny"), ("tales", "ulx3s")):
+        core, g = load_core(preset), parse_geometry(name)
+        counters, passes = (result := estimate(**subject(name, preset))).counters, result.passes
+        assert counters["ldst_read_beats"] + counters["write_beats"] == passes * g.vector_beats(core)
+
+
 def test_the_steady_state_is_that_of_the_rtl():
     compiled = compile_geometry(SMALL, "tiny")
     result = estimate(compiled.program, compiled.core, weights=compiled.weights(), segments=compiled.layout.stream)
