@@ -74,6 +74,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python bench/rtl_speed.py --core axi512 --geometry 2560/2/6912/3200
 	$(BIN)/python bench/levers.py
 	$(BIN)/python bench/paper.py
+	$(BIN)/python bench/batch.py
 	for geometry in 370m 1.3b 2.7b; do \
 	  $(BIN)/trilobit bench rtl --geometry $$geometry --keep bench/results && \
 	  $(BIN)/trilobit bench rtl --geometry $$geometry --memory ddr4-2400 --clock 300 --keep bench/results || exit 1; done

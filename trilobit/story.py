@@ -79,6 +79,8 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
     memory = parse_memory(memory_model)
     if count < 2:
         raise ConfigError(f"expected at least 2 tokens, to measure the cycles between them, got {count}")
+    if bundle.core.batch != 1:
+        raise ConfigError(f"expected a core of batch 1 to write one story, got batch {bundle.core.batch}; trilobit run shows several")
     given = bundle_settings(bundle, count=count, temperature=temperature, seed=seed)
     settings = HostSettings(seed=given.seed, temperature=given.temperature, limit=given.limit)  # no end of sequence
     tokens = prompt_tokens(bundle, tokenizer, prompt)

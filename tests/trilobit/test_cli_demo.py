@@ -57,3 +57,10 @@ def test_unknown_model_is_one_message():
     result = CliRunner().invoke(main, ["demo", "--model", "sagas"])
     assert result.exit_code == 2
     assert "sagas: expected a folder with graph.json, a model that ships with Trilobit" in result.stderr
+
+
+def test_a_core_of_several_sequences_is_refused(tmp_path):
+    core = tmp_path / "four.yaml"
+    core.write_text("beat_bytes: 4\nlanes: 1\nmax_length: 1024\nbatch: 4\n")
+    result = CliRunner().invoke(main, ["demo", "--core", str(core), "-n", "3"])
+    assert result.exit_code == 2 and "expected a core of batch 1 to write one story, got batch 4" in result.stderr

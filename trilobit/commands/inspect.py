@@ -73,7 +73,8 @@ def _bundle(path: Path) -> dict[str, Any]:
     manifest, report = bundle.manifest, bundle.report
     run = report["saturation_run"]
     return {
-        "kind": "bundle", "folder": path, "name": manifest.name, "geometry": manifest.geometry, "core": manifest.core["name"],
+        "kind": "bundle", "folder": path, "name": manifest.name, "geometry": manifest.geometry,
+        "core": bundle.core.name, "batch": bundle.core.batch,
         "instructions": len(bundle.program.code), "image_bytes": manifest.write_start, "window_bytes": manifest.window_size,
         "weights_per_token": manifest.weights_per_token, "tokenizer": manifest.tokenizer, "calibration": manifest.calibration,
         "saturation_run": None if run is None else {"tokens": run["tokens"]},
@@ -84,7 +85,8 @@ def _bundle(path: Path) -> dict[str, Any]:
 def _print_bundle(found: dict[str, Any]) -> None:
     run = found["saturation_run"]
     print_table({
-        "bundle": f"{found['folder']}: {found['name']}", "core": found["core"], "instructions": str(found["instructions"]),
+        "bundle": f"{found['folder']}: {found['name']}", "core": found["core"],
+        "batch": f"{found['batch']} sequence{'s' * (found['batch'] > 1)} a pass", "instructions": str(found["instructions"]),
         "image": f"{quantity(found['image_bytes'], 'B')}, window {quantity(found['window_bytes'], 'B')}",
         "weights a token": f"{found['weights_per_token']:,}", "tokenizer": found["tokenizer"] or "none",
         "ranges": _ranges(found["calibration"]),
