@@ -1,18 +1,30 @@
 """The core as IP with AXI ports, on AXI memories."""
 
+from pathlib import Path
+
 import pytest
 from support import run_cocotb
 
+import trilobit
 from trilobit.errors import ConfigError
 from trilobit.hdl.axi import AxiMaster
 from trilobit.hdl.axi_core import AxiCore
 from trilobit.hdl.axi_registers import AXI_MAP, LITE_ADDRESS_BITS
 from trilobit.isa.core import load_core
 
+TOY = Path(__file__).resolve().parents[1] / "model" / "data" / "toy"
+
 
 @pytest.mark.parametrize("preset", ["tiny", pytest.param("ddr128", marks=pytest.mark.slow)])
 def test_the_core_runs_on_axi_memories(preset, seed):
     run_cocotb(AxiCore(load_core(preset)), "trilobit_axi", "cocotb_axi", env={"PRESET": preset}, simulators=("verilator",), seed=seed)
+
+
+def test_the_driver_runs_a_bundle_over_the_bus(tmp_path, seed):
+    core = load_core("tiny")
+    trilobit.compile(TOY, core, tmp_path / "bundle")
+    run_cocotb(AxiCore(core), "trilobit_axi", "cocotb_axi_driver", env={"PRESET": "tiny", "BUNDLE": tmp_path / "bundle"},
+               simulators=("verilator",), seed=seed)  # fmt: skip
 
 
 def test_registers_do_not_overlap_and_fit_the_address():

@@ -48,7 +48,7 @@ def test_an_image_arrives_whole_over_a_noisy_line(flips, drops, rng):
     data = image(rng)
     board.load(data)
     assert (line.memory[: len(data)] == data).all()
-    assert (board.link.repeated > 0) == bool(flips or drops)
+    assert (board.access.link.repeated > 0) == bool(flips or drops)
 
 
 def test_noise_makes_no_token_wrong_or_twice(rng):
@@ -105,7 +105,7 @@ def test_memory_that_forgets_is_told(rng):
 def test_the_fastest_rate_that_works_is_taken(highest, expected, rng):
     line = EmulatedLine(CORE, SIZE, highest=highest)
     board = Board(line)
-    assert board.negotiate() == expected == line.baud
+    assert board.negotiate() == f"{expected:,} baud" and line.baud == expected
     board.write_memory(0, rng.bytes(64))
 
 
@@ -160,7 +160,7 @@ def test_silence_refusal_and_missing_port_are_named():
     with pytest.raises(HostError, match="nothing answers at 1000000 baud: is the bitstream loaded"):
         Board(line)
     with pytest.raises(RefusedError, match="refuses write_memory 0x1: address"):
-        Board(EmulatedLine(CORE, SIZE)).link.do(Operation.WRITE_MEMORY, 1, bytes(4))
+        Board(EmulatedLine(CORE, SIZE)).access.link.do(Operation.WRITE_MEMORY, 1, bytes(4))
     pytest.importorskip("serial", reason="pyserial is not installed")
     with pytest.raises(ConfigError, match="expected a serial port at /dev/does-not-exist"):
         SerialTransport("/dev/does-not-exist", 1_000_000)

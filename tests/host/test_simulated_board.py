@@ -21,7 +21,7 @@ def test_the_shipped_model_writes_over_the_serial_line_what_the_functional_simul
     line = SimulatedTransport(simulator)
     line.rates = (simulator.clock_hz // 8,)
     board = Board(line)
-    assert board.negotiate() == simulator.clock_hz // 8
+    assert board.negotiate() == f"{simulator.clock_hz // 8:,} baud"
     assert self_test(board, simulator.config, measure_clock=False).compared > 1000
     data = np.frombuffer(rng.bytes(3000), np.uint8)
     assert board.load(data) == 3000

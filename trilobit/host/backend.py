@@ -65,12 +65,12 @@ class BoardBackend(Backend):
             self._tokens += tokens
             report_tokens([(token, 0) for token in tokens], on_token, on_slot_token)
             self._feed()
-            if not tokens and (not self._status.running or (self._status.waiting and not self._waiting)):
+            if not tokens and (self._status.done or (self._status.waiting and not self._waiting)):
                 return self.result()
 
     def result(self) -> RunResult:
         s = self._status
-        counters = self.board.counters() if self._started and not s.running else {}
+        counters = self.board.counters() if self._started and s.done else {}
         return RunResult(
             tokens=list(self._tokens), slots=[0] * len(self._tokens), fault=s.fault, fault_pc=s.fault_pc, halted=s.halted,
             waiting=s.waiting and not self._waiting, retired=counters.get("issued", 0), cycles=counters.get("cycles"), counters=counters,

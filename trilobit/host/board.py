@@ -1,4 +1,4 @@
-"""The driver of a board: its memory, program, settings and tokens over the host link."""
+"""The driver of a board: its memory, program, settings and tokens, over a line or over mapped registers."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from trilobit.errors import ConfigError, HostError
-from trilobit.hdl.link import LOWEST_DIVISOR, MAX_DATA, PROTOCOL_VERSION, REGISTERS, Cause, Operation
-from trilobit.host.link import LinkClient, RefusedError, Request
+from trilobit.hdl.link import PROTOCOL_VERSION, REGISTERS
+from trilobit.host.access import BoardAccess
+from trilobit.host.line import LineAccess
 from trilobit.host.transport import LineLostError, Transport
 from trilobit.isa.core import CoreConfig
-from trilobit.isa.spec import ISA, WORD_BYTES
+from trilobit.isa.spec import ISA
 from trilobit.sim.backend import HostSettings
 
 __all__ = ["BLOCK_BYTES", "Board", "Identity", "Status"]
 
 BLOCK_BYTES = 1 << 14
 """Memory is compared, and loaded where it differs, in blocks of this size."""
-CHECKSUM_CLOCKS_A_BYTE = 40  # at most: a beat is read at a time, refreshes in between
 REOPEN_SECONDS = 30.0
 MEMORY_READY_SECONDS = 2.0
 
@@ -46,43 +46,36 @@ class Status:
     fault: int
     fault_pc: int
 
+    @property
+    def done(self) -> bool:
+        """The program has halted or faulted. Between running and halted what the stream had asked for ahead still comes in."""
+        return self.halted or self.fault != 0
+
 
 class Board:
-    """A board on a line.
+    """A board, whatever way leads to it.
 
     Args:
-        transport: the line; closed with the board.
+        way: the line, or another access; closed with the board.
         reconnect: seconds to wait for a lost line to come back while memory is loaded.
 
     Raises:
         HostError: nothing there that answers, or it speaks another version of the protocol or of the instruction set.
+
+    Attributes:
+        access: the way to it. identity: what it says that it is.
     """
 
-    def __init__(self, transport: Transport, *, reconnect: float = REOPEN_SECONDS):
-        self.transport, self._reconnect = transport, reconnect
-        self.link = LinkClient(transport)
-        self._first_baud = transport.first_baud
+    def __init__(self, way: Transport | BoardAccess, *, reconnect: float = REOPEN_SECONDS):
+        self.access = LineAccess(way, reconnect=reconnect) if isinstance(way, Transport) else way
         self.identity = self._connect()
 
     # ---- the session -------------------------------------------------------------------------------------------------------
 
     def _connect(self) -> Identity:
-        """From any state of the line: a break, the first rate, and who is there?"""
-        self.transport.send_break()
-        if self._first_baud:
-            self.transport.set_baud(self._first_baud)
-        self.link.drop_input(self.transport.quiet)
-        try:
-            answer = self.link.do(Operation.IDENTIFY)
-        except HostError as error:
-            if isinstance(error, LineLostError):
-                raise
-            raise HostError(
-                f"expected a Trilobit board on {self.transport.description}, nothing answers at {self.transport.baud} baud: is the "
-                "bitstream loaded (trilobit flash), and does nobody else use the port?"
-            ) from error
+        answer, where = self.access.identify(), self.access.description
         if answer[:4] != b"TRLB" or len(answer) != 8:
-            raise HostError(f"expected a Trilobit board on {self.transport.description}, got the answer {answer.hex()}")
+            raise HostError(f"expected a Trilobit board on {where}, got the answer {answer.hex()}")
         protocol, isa = answer[4], answer[5]
         if (protocol, isa) != (PROTOCOL_VERSION, ISA.version):
             raise HostError(
@@ -90,30 +83,14 @@ class Board:
                 "load a bitstream of this version of Trilobit"
             )
         names = ("memory_size", "program_words", "max_length", "clock_hz")
-        return Identity(answer[6] + 1, answer[7] + 1, *(self.read_register(name) for name in names))
+        identity = Identity(answer[6] + 1, answer[7] + 1, *(self.read_register(name) for name in names))
+        self.access.clock_hz = identity.clock_hz
+        return identity
 
-    def negotiate(self) -> int:
-        """Go to the fastest rate at which this line and the board understand each other; the rate."""
-        clock = self.identity.clock_hz
-        for baud in self.transport.rates:
-            divisor = round(clock / baud) if clock else 0
-            if baud <= self._first_baud or divisor < LOWEST_DIVISOR or abs(clock / divisor / baud - 1) > 0.02:
-                continue
-            try:
-                self.write_register("baud_divisor", divisor)
-                self.transport.set_baud(baud)
-                tries, self.link.attempts = self.link.attempts, 2
-                try:
-                    for _ in range(4):
-                        self.link.do(Operation.IDENTIFY)
-                finally:
-                    self.link.attempts = tries
-                return baud
-            except LineLostError:
-                raise
-            except HostError:
-                self._connect()
-        return self.transport.baud
+    def negotiate(self) -> str:
+        """Go as fast as both sides understand each other; how fast that is, for people (empty: there is no rate)."""
+        self.access.negotiate()
+        return self.access.rate
 
     def recover(self) -> None:
         """Take a lost line up again, at the rate that it had.
@@ -122,15 +99,15 @@ class Board:
             LineLostError: it did not come back.
             HostError: another board than before answers.
         """
-        self.transport.reopen(self._reconnect)
+        self.access.recover()
         identity = self._connect()
         if identity != self.identity:
-            raise HostError(f"expected the same board to come back on {self.transport.description}, got {identity}")
+            raise HostError(f"expected the same board to come back on {self.access.description}, got {identity}")
         self.negotiate()
 
     def close(self) -> None:
-        """Give the line back, at its first rate."""
-        self.transport.close()
+        """Give the way to it back."""
+        self.access.close()
 
     def __enter__(self) -> "Board":
         return self
@@ -142,12 +119,11 @@ class Board:
 
     def read_register(self, name: str) -> int:
         """A register of the block; see docs/reference/host-link.md."""
-        return int.from_bytes(self.link.do(Operation.READ_REGISTER, REGISTERS[name].number), "little")
+        return self.access.read_register(name)
 
     def write_register(self, name: str, value: int) -> None:
         """Write a register; RefusedError if the board doesn't take the value, or is busy."""
-        register = REGISTERS[name]
-        self.link.do(Operation.WRITE_REGISTER, register.number, (value & (1 << register.width) - 1).to_bytes(8, "little"))
+        self.access.write_register(name, value & (1 << REGISTERS[name].width) - 1)
 
     def status(self) -> Status:
         """What the core does."""
@@ -160,40 +136,32 @@ class Board:
 
         result = {}
         for index, name in enumerate(COUNTERS):
-            self.write_register("counter_select", index)
+            self.select_counter(index)
             result[name] = self.read_register("counter")
         return result
+
+    def select_counter(self, index: int) -> None:
+        """Choose the counter that the register ``counter`` shows from now on."""
+        self.write_register("counter_select", index)
+        self.access.settle_counter()
 
     # ---- memory ------------------------------------------------------------------------------------------------------------
 
     def write_memory(self, addr: int, data: bytes) -> None:
         """Write memory; ``addr`` and size in whole beats."""
-        self.link.do_all(Request(Operation.WRITE_MEMORY, addr + k, data[k : k + MAX_DATA]) for k in range(0, len(data), MAX_DATA))
+        self.access.write_memory(addr, data)
 
     def read_memory(self, addr: int, size: int) -> bytes:
         """Read memory; ``addr`` and size in whole beats."""
-        pieces: dict[int, bytes] = {}
-        self.link.do_all(
-            (Request(Operation.READ_MEMORY, addr + k, min(MAX_DATA, size - k).to_bytes(2, "little")) for k in range(0, size, MAX_DATA)),
-            lambda request, data: pieces.__setitem__(request.argument or 0, data),
-        )
-        return b"".join(pieces[k] for k in sorted(pieces))
+        return self.access.read_memory(addr, size)
 
     def checksums(self, spans: Sequence[tuple[int, int]]) -> list[int]:
-        """CRC-32 of spans (address, size) of the memory, as the board reads it."""
-        clock = self.identity.clock_hz or 1_000_000
-        sums: dict[int, int] = {}
-        self.link.do_all(
-            (Request(Operation.CHECKSUM, addr, size.to_bytes(4, "little"), seconds=CHECKSUM_CLOCKS_A_BYTE * size / clock)
-             for addr, size in spans),
-            lambda request, data: sums.__setitem__(request.argument or 0, int.from_bytes(data, "little")),
-        )  # fmt: skip
-        return [sums[addr] for addr, _ in spans]
+        """CRC-32 of spans (address, size) of the memory."""
+        return self.access.checksums(spans)
 
     def load_seconds(self, size: int) -> float:
-        """About how long ``size`` bytes take over the line at its rate, if all of them must be sent."""
-        frame = 5 + 8 + MAX_DATA + 2
-        return size / MAX_DATA * 10 * frame / self.transport.baud if self.transport.baud else 0.0
+        """About how long ``size`` bytes take at most, if all of them must be sent; 0 where that is no time."""
+        return self.access.load_seconds(size)
 
     def load(self, memory: np.ndarray, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Make the board's memory equal to ``memory`` ([size] of uint8, from address 0) and verify it.
@@ -277,9 +245,9 @@ class Board:
     def reset(self) -> None:
         """Reset the core; its memory traffic ends first."""
         self.write_register("control", 2)
-        deadline = self.transport.now() + 1
+        deadline = self.now() + 1
         while self.read_register("status") & 0x40:
-            if self.transport.now() > deadline:
+            if self.now() > deadline:
                 raise HostError("expected the core to come out of its reset within a second, it did not: load the bitstream again")
 
     def prepare(self, code: Sequence[int], *, window_size: int, write_start: int, settings: HostSettings) -> None:
@@ -295,11 +263,7 @@ class Board:
         self.reset()
         while self.pop():
             pass
-        data = b"".join(word.to_bytes(WORD_BYTES, "little") for word in code)
-        words = MAX_DATA // WORD_BYTES
-        self.link.do_all(
-            Request(Operation.WRITE_PROGRAM, k, data[WORD_BYTES * k : WORD_BYTES * (k + words)]) for k in range(0, len(code), words)
-        )
+        self.access.write_program(code)
         temperature = settings.temperature_scalar()
         values = {
             "window_size": window_size, "write_start": write_start, "seed": settings.seed, "temperature_m": temperature.mantissa,
@@ -310,9 +274,9 @@ class Board:
 
     def wait_for_memory(self) -> None:
         """The memory is initialised after the bitstream is loaded; HostError if that takes too long."""
-        deadline = self.transport.now() + MEMORY_READY_SECONDS
+        deadline = self.now() + MEMORY_READY_SECONDS
         while not self.status().memory_ready:
-            if self.transport.now() > deadline:
+            if self.now() > deadline:
                 raise HostError(f"expected the board's memory to be ready within {MEMORY_READY_SECONDS:g} s, it is not")
 
     def start(self) -> None:
@@ -321,15 +285,12 @@ class Board:
 
     def push(self, token: int) -> bool:
         """Queue a prompt token; False if there is no room."""
-        try:
-            self.link.do(Operation.PUSH_TOKEN, token)
-        except RefusedError as refused:
-            if refused.cause == Cause.FULL:
-                return False
-            raise
-        return True
+        return self.access.push_token(token)
 
     def pop(self) -> list[int]:
         """The tokens that were emitted since, at most 64."""
-        data = self.link.do(Operation.POP_TOKENS)
-        return [int.from_bytes(data[k : k + 4], "little") for k in range(0, len(data), 4)]
+        return self.access.pop_tokens()
+
+    def now(self) -> float:
+        """Seconds, as the way to the board counts them."""
+        return self.access.now()

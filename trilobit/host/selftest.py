@@ -120,7 +120,7 @@ def self_test(board: Board, config: CoreConfig, *, measure_clock: bool = True) -
     Args:
         board: idle or running, no matter.
         config: what the board's core should be.
-        measure_clock: also compare the core's clock with the transport's.
+        measure_clock: also compare the core's clock with the host's.
 
     Raises:
         HostError: the board computes wrong, stops on a fault, hangs, or runs at another clock than it was built for. Which, and what
@@ -140,9 +140,9 @@ def self_test(board: Board, config: CoreConfig, *, measure_clock: bool = True) -
     board.prepare(program.code, window_size=program.window_size, write_start=program.write_start, settings=settings)
     board.push(2)
     board.start()
-    deadline = board.transport.now() + TIMEOUT_SECONDS
-    while (status := board.status()).running:
-        if board.transport.now() > deadline:
+    deadline = board.now() + TIMEOUT_SECONDS
+    while not (status := board.status()).done:
+        if board.now() > deadline:
             raise HostError(f"the self-test did not end within {TIMEOUT_SECONDS:g} s: load the bitstream again")
     if status.fault:
         raise HostError(f"the self-test stopped on fault {status.fault} ({FAULTS.get(status.fault, 'unknown')}) at pc {status.fault_pc}; "
@@ -165,14 +165,14 @@ def self_test(board: Board, config: CoreConfig, *, measure_clock: bool = True) -
 
 
 def _clock(board: Board) -> float:
-    """The core's clock in Hz: cycles it counts while the transport's clock goes on."""
+    """The core's clock in Hz: cycles it counts while the host's clock goes on."""
     board.prepare(clock_program(), window_size=board.identity.beat_bytes, write_start=0, settings=HostSettings())
-    board.write_register("counter_select", COUNTERS.index("cycles"))
+    board.select_counter(COUNTERS.index("cycles"))
     board.start()
-    first, begin = board.read_register("counter"), board.transport.now()
-    while board.transport.now() < begin + CLOCK_SECONDS:
+    first, begin = board.read_register("counter"), board.now()
+    while board.now() < begin + CLOCK_SECONDS:
         last = board.read_register("counter")
-        end = board.transport.now()
+        end = board.now()
     board.reset()
     clock = (last - first) / (end - begin)
     built = board.identity.clock_hz

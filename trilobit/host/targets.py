@@ -1,6 +1,7 @@
-"""``--target``: a board on a serial port, or a simulated one, made ready for a program."""
+"""``--target``: a board on a serial port, a core on an AXI bus, or a simulated board, made ready for a program."""
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards.board import BAUD, BOARDS, find_board
 from trilobit.hdl.boards.board import Board as BoardData
+from trilobit.host.access import BoardAccess
 from trilobit.host.backend import BoardBackend
 from trilobit.host.board import Board
 from trilobit.host.selftest import self_test
@@ -17,9 +19,10 @@ from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.sim.backend import HostSettings
 
-__all__ = ["open_target", "target_board"]
+__all__ = ["open_axi", "open_target", "target_board"]
 
 SIMULATED = "sim:"
+AXI = "axi:"
 ALIASES = {"ulx3s": "ulx3s_85f"}  # the largest of a family
 
 
@@ -34,7 +37,34 @@ def target_board(target: str) -> BoardData:
         return find_board(ALIASES.get(name, name))
     except ConfigError as error:
         names = ", ".join(sorted({*BOARDS, *ALIASES}))
-        raise ConfigError(f"expected a target ({names}, or one of them behind {SIMULATED}), got {target!r}") from error
+        raise ConfigError(
+            f"expected a target ({names}, or one of them behind {SIMULATED}, or {AXI} and a device such as /dev/uio0), got {target!r}"
+        ) from error
+
+
+def open_axi(target: str) -> BoardAccess:
+    """A core on an AXI bus of this machine: ``axi:REGISTERS[,MEMORY]``.
+
+    REGISTERS and MEMORY are as :func:`trilobit.host.mapped.parse_area` takes them; without MEMORY, the second map of the UIO device.
+
+    Raises:
+        ConfigError: no such device, no permission, or too small.
+    """
+    from trilobit.hdl.axi_registers import LITE_ADDRESS_BITS
+    from trilobit.host.axi import AxiAccess
+    from trilobit.host.mapped import MappedMemory, MappedRegisters, parse_area
+
+    where, _, memory = target.removeprefix(AXI).partition(",")
+    if not memory and "@" in where:
+        raise ConfigError(f"expected the memory behind the registers, as in {target},/dev/mem@0x60000000+256M, got none")
+    registers_area = parse_area(where)
+    memory_area = parse_area(memory) if memory else parse_area(where.partition(":")[0], map_index=1)
+    registers = MappedRegisters(registers_area, 1 << LITE_ADDRESS_BITS)
+    try:
+        return AxiAccess(registers, MappedMemory(memory_area))
+    except BaseException:
+        registers.close()
+        raise
 
 
 def open_target(target: str, port: str | None, config: CoreConfig, program: Program, memory: np.ndarray,
@@ -42,7 +72,7 @@ def open_target(target: str, port: str | None, config: CoreConfig, program: Prog
     """Connect, test the board, load what it does not have yet, and set the program up. Says on stderr what it does.
 
     Args:
-        target: a board's name, or ``sim:`` and the name.
+        target: a board's name, ``sim:`` and the name, or ``axi:`` and devices (:func:`open_axi`).
         port: the serial port of a real one.
         config: the core that the program was compiled for. memory: the window.
 
@@ -50,28 +80,29 @@ def open_target(target: str, port: str | None, config: CoreConfig, program: Prog
         ConfigError: no such target, a port where none belongs or none where one does, or a program that doesn't fit the board.
         HostError: the board does not answer, or computes wrong.
     """
-    found = target_board(target)
-    # Before anything that takes long.
-    from trilobit.hdl.sdram_chip import load_sdram_chip
-
-    size = load_sdram_chip(found.chip).size
-    if len(memory) > size:
-        raise ConfigError(f"expected an image of at most the {size} bytes of {found.title}'s memory, got {len(memory)}")
-    simulated = target.startswith(SIMULATED)
-    transport = _simulated(found.name, port) if simulated else _serial(found, port)
+    way, preload = _way(target, port, len(memory))
     console = Console(file=sys.stderr, highlight=False)
-    board = Board(transport)
+    try:
+        board = Board(way)
+    except BaseException:
+        way.close()
+        raise
     try:
         board.check_core(config)
-        board.negotiate()
-        tested = self_test(board, config, measure_clock=not simulated)
+        if len(memory) > board.identity.memory_size:
+            raise ConfigError(f"expected an image of at most the {board.identity.memory_size} bytes of the board's memory, "
+                              f"got {len(memory)}")  # fmt: skip
+        rate = board.negotiate()
+        tested = self_test(board, config, measure_clock=preload is None)
         clock = f", clock {tested.clock_hz / 1e6:.1f} MHz" if tested.clock_hz else ""
-        console.print(f"{transport.description}: self-test right ({tested.compared} bytes compared{clock}), {transport.baud:,} baud")
-        if simulated:
-            transport.preload(memory)  # type: ignore[attr-defined]
+        where = board.access.description
+        console.print(f"{where}: self-test right ({tested.compared} bytes compared{clock}){', ' if rate else ''}{rate}")
+        if preload is not None:
+            preload(memory)
             console.print(f"image of {len(memory):,} bytes put into the simulated memory; comparing checksums")
         else:
-            console.print(f"image of {len(memory):,} bytes: at most {board.load_seconds(len(memory)):.0f} s at this rate")
+            seconds = board.load_seconds(len(memory))
+            console.print(f"image of {len(memory):,} bytes" + (f": at most {seconds:.0f} s at this rate" if seconds else ""))
         columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("loading", total=len(memory))
@@ -84,16 +115,30 @@ def open_target(target: str, port: str | None, config: CoreConfig, program: Prog
         raise
 
 
-def _serial(found: BoardData, port: str | None) -> Transport:
-    if port is None:
-        raise ConfigError(f"expected --port with --target {found.name}, such as /dev/ttyUSB0")
-    return SerialTransport(port, BAUD)
+def _way(target: str, port: str | None, size: int) -> tuple[Transport | BoardAccess, Callable[[np.ndarray], None] | None]:
+    """The way to a target, and what puts an image into a simulated one's memory; what can't work is told before anything takes long."""
+    if target.startswith(AXI):
+        if port is not None:
+            raise ConfigError(f"expected no --port with {target}: the device is in the target's name")
+        return open_axi(target), None
+    found = target_board(target)
+    from trilobit.hdl.sdram_chip import load_sdram_chip
 
-
-def _simulated(name: str, port: str | None) -> Transport:
+    available = load_sdram_chip(found.chip).size
+    if size > available:
+        raise ConfigError(f"expected an image of at most the {available} bytes of {found.title}'s memory, got {size}")
+    if not target.startswith(SIMULATED):
+        return _serial(found, port), None
     if port is not None:
         raise ConfigError("expected no --port with a simulated target")
     from trilobit.host.simulated import DIVISOR, SimulatedTransport
     from trilobit.sim.board import BoardSimulator
 
-    return SimulatedTransport(BoardSimulator(name, divisor=DIVISOR))
+    simulated = SimulatedTransport(BoardSimulator(found.name, divisor=DIVISOR))
+    return simulated, simulated.preload
+
+
+def _serial(found: BoardData, port: str | None) -> Transport:
+    if port is None:
+        raise ConfigError(f"expected --port with --target {found.name}, such as /dev/ttyUSB0")
+    return SerialTransport(port, BAUD)
