@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
+from amaranth.utils import ceil_log2
 
 from trilobit.hdl.actbuf import ActivationBuffers
 from trilobit.hdl.counters import COUNTERS, STALLS, Counters, SweptCounters
 from trilobit.hdl.fifo import BlockFifo
-from trilobit.hdl.interfaces import ELEMENT_BITS, EXPONENT_BITS, Fault, MemorySignature
+from trilobit.hdl.interfaces import ELEMENT_BITS, EXPONENT_BITS, Fault, MemorySignature, of_slot
 from trilobit.hdl.ldst import LoadStore
 from trilobit.hdl.matmul import TernaryMatmul
 from trilobit.hdl.memarb import ReadArbiter
 from trilobit.hdl.pc import UNITS, ProgramCounter
+from trilobit.hdl.pc_slots import TOKEN_BITS
 from trilobit.hdl.regfile import RegisterFile
 from trilobit.hdl.rmsnorm import CLOCKS as RMSNORM_CLOCKS
 from trilobit.hdl.rmsnorm import RMSNorm
@@ -50,7 +52,8 @@ class Core(wiring.Component):
     -------
     mem: the memory port.
     prog_*: instruction memory, written while the core doesn't run. start: a pulse. window_size, write_start, seed, temperature_*, eos,
-    limit: settings, stable while the core runs. prompt_*: tokens from the host; out_*: tokens to the host.
+    limit: settings, stable while the core runs. prompt_*: tokens from the host; out_*: tokens to the host. With a batch prompt_slot says
+    whose a token is, and prompt_ready is that slot's; out_slot, whose an emitted token is.
     running, halted, waiting, fault, fault_pc: status. retire_*, issue_*: what left and what finished in this cycle.
     dbg_*: register read-out while the core doesn't run. counter_*: see trilobit.hdl.counters: with gated
     clocks the value answers at once, else READ_CLOCKS later.
@@ -68,14 +71,14 @@ class Core(wiring.Component):
             "prog_en": In(1), "prog_addr": In(16), "prog_data": In(ISA.word_bits), "program_length": In(16), "start": In(1),
             "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
             "seed": In(32), "temperature_m": In(16), "temperature_e": In(signed(EXPONENT_BITS)),
-            "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(24),
-            "out_valid": Out(1), "out_ready": In(1), "out_token": Out(24),
+            "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(TOKEN_BITS),
+            "out_valid": Out(1), "out_ready": In(1), "out_token": Out(TOKEN_BITS),
             "running": Out(1), "halted": Out(1), "waiting": Out(1), "fault": Out(4), "fault_pc": Out(16),
             "retire_valid": Out(5), "retire_pc": Out(80), "issue_valid": Out(1), "issue_pc": Out(16),
-            "dbg_reg": In(3), "dbg_addr": In(16), "dbg_data": Out(config.lanes * ELEMENT_BITS),
+            "dbg_reg": In(3), "dbg_addr": In(16), "dbg_data": Out(config.word_elements * ELEMENT_BITS),
             "counter_select": In(6), "counter_value": Out(48),
             "events": Out(len(COUNTERS) - 1), "stream_level": Out(range(config.weight_fifo_beats + 2)),
-        })  # fmt: skip
+        } | ({"prompt_slot": In(range(config.batch)), "out_slot": Out(range(config.batch))} if config.batch > 1 else {}))  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
@@ -111,9 +114,11 @@ class Core(wiring.Component):
         ldst, rmsnorm, matmul, rowwise = units.values()
         regfile = RegisterFile(config, reads=6, writes=4, debug=self.debug)
         pc = ProgramCounter(config, program=self.program)
-        prompts, outputs = BlockFifo(24, QUEUE_DEPTH), BlockFifo(24, QUEUE_DEPTH)
-        queues = Cat(Cat(q.i_valid, q.o_valid & q.o_ready, ~q.o_valid & ~q.empty) for q in (prompts, outputs)).any()
-        for name, part in {"regfile": regfile, "pc": pc, "prompts": prompts, "outputs": outputs}.items():
+        prompts = [BlockFifo(TOKEN_BITS, QUEUE_DEPTH) for _ in range(config.batch)]
+        outputs = BlockFifo(TOKEN_BITS + ceil_log2(config.batch), QUEUE_DEPTH)
+        queues = Cat(Cat(q.i_valid, q.o_valid & q.o_ready, ~q.o_valid & ~q.empty) for q in (*prompts, outputs)).any()
+        waiting = {of_slot("prompts", slot): queue for slot, queue in enumerate(prompts)}
+        for name, part in {"regfile": regfile, "pc": pc, **waiting, "outputs": outputs}.items():
             m.submodules[name] = clocked("control", part)
         m.submodules.actbuf = actbuf = ActivationBuffers(config)
         m.submodules.stream = stream = StreamFetch(config)
@@ -206,10 +211,7 @@ class Core(wiring.Component):
             ]  # fmt: skip
         m.d.comb += [
             self.retire_valid[4].eq(pc.issue_control), self.retire_pc.word_select(4, 16).eq(pc.issue_pc),
-            prompts.i_valid.eq(self.prompt_valid), prompts.i_data.eq(self.prompt_token), self.prompt_ready.eq(prompts.i_ready),
-            pc.prompt_valid.eq(prompts.o_valid), pc.prompt_token.eq(prompts.o_data), prompts.o_ready.eq(pc.prompt_ready),
-            outputs.i_valid.eq(pc.out_valid), outputs.i_data.eq(pc.out_token), pc.out_ready.eq(outputs.i_ready),
-            self.out_valid.eq(outputs.o_valid), self.out_token.eq(outputs.o_data), outputs.o_ready.eq(self.out_ready),
+            *self._host_queues(pc, prompts, outputs),
             pc.new_token_valid.eq(rowwise.token_valid), pc.new_token.eq(rowwise.token),
             rowwise.seed.eq(self.seed), rowwise.position.eq(pc.position),
             rowwise.temperature_m.eq(self.temperature_m), rowwise.temperature_e.eq(self.temperature_e),
@@ -266,3 +268,26 @@ class Core(wiring.Component):
             m.d.comb += [getattr(self, f"en_{name}").eq(edge) for name, edge in edges.items()]
         m.submodules.counters = counters
         return m
+
+    def _host_queues(self, pc, prompts, outputs) -> list:
+        """The queues between the host and the program counter."""
+        if self.config.batch == 1:
+            queue = prompts[0]
+            return [
+                queue.i_valid.eq(self.prompt_valid), queue.i_data.eq(self.prompt_token), self.prompt_ready.eq(queue.i_ready),
+                pc.prompt_valid.eq(queue.o_valid), pc.prompt_token.eq(queue.o_data), queue.o_ready.eq(pc.prompt_ready),
+                outputs.i_valid.eq(pc.out_valid), outputs.i_data.eq(pc.out_token), pc.out_ready.eq(outputs.i_ready),
+                self.out_valid.eq(outputs.o_valid), self.out_token.eq(outputs.o_data), outputs.o_ready.eq(self.out_ready),
+            ]  # fmt: skip
+        statements = [
+            self.prompt_ready.eq(Cat(queue.i_ready for queue in prompts).bit_select(self.prompt_slot, 1)),
+            outputs.i_valid.eq(pc.out_valid), outputs.i_data.eq(Cat(pc.out_token, pc.out_slot)), pc.out_ready.eq(outputs.i_ready),
+            self.out_valid.eq(outputs.o_valid), Cat(self.out_token, self.out_slot).eq(outputs.o_data), outputs.o_ready.eq(self.out_ready),
+        ]  # fmt: skip
+        for slot, queue in enumerate(prompts):
+            statements += [
+                queue.i_valid.eq(self.prompt_valid & (self.prompt_slot == slot)), queue.i_data.eq(self.prompt_token),
+                pc.prompt_valid[slot].eq(queue.o_valid), pc.prompt_token.word_select(slot, TOKEN_BITS).eq(queue.o_data),
+                queue.o_ready.eq(pc.prompt_ready[slot]),
+            ]  # fmt: skip
+        return statements

@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 
 from trilobit.hdl.counters import STALLS
 from trilobit.hdl.interfaces import CommandSignature, Fault, decode
+from trilobit.hdl.pc_slots import COUNT_BITS, TOKEN_BITS, Slots
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA, VECTOR_REGISTERS, Opcode
 
@@ -36,6 +37,9 @@ class ProgramCounter(wiring.Component):
     A fault that is seen here (undefined opcode, length, address, read-only memory, token, pc outside the program) is precise: older
     instructions finish first. A fault reported by a unit stops the core at once.
 
+    With a batch each slot has a token, a position, a count of emitted tokens and a queue of prompt tokens (:class:`Slots`); ``emit`` takes
+    a cycle a slot.
+
     Parameters
     ----------
     config: core parameters.
@@ -47,16 +51,18 @@ class ProgramCounter(wiring.Component):
     start: In(1). window_size, write_start, eos, limit: the host's settings.
     cmd[u]: commands to the units of ``UNITS``; retired: In(4), their retire pulses.
     claim...: claims on registers and activation buffers, with the busy bits that they wait for.
-    prompt_*: waiting prompt tokens; new_token_*: what argmax commits; out_*: emitted tokens.
+    prompt_*: waiting prompt tokens, a queue a slot; new_token_*: what argmax commits.
+    out_*: emitted tokens; with a batch out_slot says whose.
     push_*: the stream's queue. flush, stream_idle: dropping what was fetched ahead.
     unit_fault: In(4) of Fault codes' bits, see core. stop: Out, a fault has been taken.
-    stall: Out, one bit of STALLS at most. token, position: for embedding and sampling.
+    stall: Out, one bit of STALLS at most. token, position: for embedding and sampling, slot by slot.
     changes: Out(1), low when a clock edge changes nothing.
     """
 
     def __init__(self, config: CoreConfig, *, program: Sequence[int] = ()):
         self.config = config
         self.program = program
+        batch = config.batch
         super().__init__({
             "prog_en": In(1), "prog_addr": In(16), "prog_data": In(ISA.word_bits), "program_length": In(16),
             "start": In(1), "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
@@ -65,14 +71,15 @@ class ProgramCounter(wiring.Component):
             "claim_last": Out(range(config.words)), "claim_writer": Out(len(UNITS)),
             "read_busy": In(VECTOR_REGISTERS), "write_busy": In(VECTOR_REGISTERS),
             "claim_act_write": Out(1), "claim_act_read": Out(1), "claim_act": Out(1), "act_write_busy": In(2), "act_read_busy": In(2),
-            "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(24),
-            "new_token_valid": In(1), "new_token": In(24), "out_valid": Out(1), "out_ready": In(1), "out_token": Out(24),
+            "prompt_valid": In(batch), "prompt_ready": Out(batch), "prompt_token": In(TOKEN_BITS * batch),
+            "new_token_valid": In(1), "new_token": In(TOKEN_BITS * batch),
+            "out_valid": Out(1), "out_ready": In(1), "out_token": Out(TOKEN_BITS),
             "push_valid": Out(1), "push_ready": In(1), "push_addr": Out(40), "push_beats": Out(32), "flush": Out(1), "stream_idle": In(1),
             "unit_fault": In(4), "unit_fault_pc": In(16), "alive": In(1), "starved": In(1), "starved_pc": In(16),
             "running": Out(1), "halted": Out(1), "waiting": Out(1), "fault": Out(4), "fault_pc": Out(16),
             "issue_valid": Out(1), "issue_pc": Out(16), "issue_control": Out(1), "stall": Out(len(STALLS)),
-            "token": Out(24), "position": Out(32), "changes": Out(1),
-        })  # fmt: skip
+            "token": Out(TOKEN_BITS * batch), "position": Out(COUNT_BITS * batch), "changes": Out(1),
+        } | ({"out_slot": Out(range(batch))} if batch > 1 else {}))  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
@@ -90,7 +97,7 @@ class ProgramCounter(wiring.Component):
         f_valid, f_pc = Signal(), Signal(16)
         w_valid, w_pc, w_word = Signal(), Signal(16), Signal(ISA.word_bits)
         c_valid, c_pc, c_word = Signal(), Signal(16), Signal(ISA.word_bits)
-        end, flags = Signal(42), _Flags(m, w_word)
+        end, flags = Signal(42), _Flags(m, w_word, config)
         m.d.comb += [fetch.addr.eq(fetch_pc), fetch.en.eq(advance)]
         with m.If(advance):
             m.d.sync += [
@@ -100,8 +107,12 @@ class ProgramCounter(wiring.Component):
                 c_valid.eq(w_valid), c_pc.eq(w_pc), c_word.eq(w_word),
             ]  # fmt: skip
             flags.latch(m)
+            elements = decode(w_word, "len")
+            if config.batch > 1:
+                words = (elements + (config.lanes - 1)) >> ceil_log2(config.lanes)
+                elements = Mux(flags.word["whole_words"], words << ceil_log2(config.word_elements), elements)
             size = Mux(flags.word["in_beats"], decode(w_word, "beats") << ceil_log2(config.beat_bytes),
-                       decode(w_word, "len") << Mux(decode(w_word, "wide"), 2, 1))  # fmt: skip
+                       elements << Mux(decode(w_word, "wide"), 2, 1))  # fmt: skip
             m.d.sync += end.eq(decode(w_word, "addr") + size)
         # The last look before issue: comparisons whose operands were registered.
         i_valid, i_pc, word = Signal(), Signal(16), Signal(ISA.word_bits)
@@ -125,16 +136,16 @@ class ProgramCounter(wiring.Component):
             m.d.sync += [fetch_pc.eq(target), f_valid.eq(0), w_valid.eq(0), c_valid.eq(0), i_valid.eq(0)]
 
         # ---- issue -------------------------------------------------------------------------------------------------------
-        token_pending, prompt = Signal(), Signal()
+        token_pending, slots = Signal(), Slots(m, self, config.batch)
         command, command_unit, command_pc, command_word = Signal(), Signal(len(UNITS)), Signal(16), Signal.like(word)
-        emitted, inflight = Signal(32), Signal(6)
+        inflight = Signal(6)
         counters = Array(Signal(16, name=f"x{k}") for k in range(4))
         counter = counters[decode(word, "cnt")]
         idle = (inflight == 0) & ~command
         # A token is compared in emb's first cycle at issue with the token known; the next one decides.
         compared, too_high = Signal(), Signal()
         compares = i_valid & ~advance & ~token_pending
-        m.d.sync += [compared.eq(compares), too_high.eq(self.token >= decode(word, "rows"))]
+        m.d.sync += [compared.eq(compares), too_high.eq(slots.beyond(decode(word, "rows")))]
         faulty = i.faulty | (i.is_("emb") & compared & too_high)
         act = decode(word, "act")
         go = self.running & i_valid & ~faulty
@@ -173,31 +184,23 @@ class ProgramCounter(wiring.Component):
         with m.If(issue & i.commits):
             m.d.sync += token_pending.eq(1)
         with m.If(self.new_token_valid):
-            m.d.sync += [token_pending.eq(0), self.token.eq(self.new_token), self.position.eq(self.position + 1)]
+            m.d.sync += token_pending.eq(0)
+            slots.commit()
         m.d.sync += inflight.eq(inflight + self.claim - sum(self.retired))
 
         # ---- control instructions ----------------------------------------------------------------------------------------
         halting, dropping = Signal(), Signal()  # dropping: halting, halted or faulted
-        m.d.comb += [self.out_token.eq(self.token), target.eq(decode(word, "target"))]
+        m.d.comb += [self.out_token.eq(slots.sent()), target.eq(decode(word, "target"))]
         m.d.comb += [self.push_addr.eq(decode(word, "addr")), self.push_beats.eq(decode(word, "beats"))]
         with m.If(free & i.control):
             with m.If(i.is_("stream")):
                 m.d.comb += [self.push_valid.eq(1), control_ready.eq(self.push_ready)]
             with m.If(i.is_("poll")):
-                m.d.comb += self.prompt_ready.eq(1)
-                m.d.sync += prompt.eq(self.prompt_valid)
-                with m.If(self.prompt_valid):
-                    m.d.sync += self.token.eq(self.prompt_token)
+                slots.poll()
             with m.If(i.is_("wait")):
-                m.d.comb += [
-                    self.prompt_ready.eq(1),
-                    control_ready.eq(self.prompt_valid),
-                    self.waiting.eq(~self.prompt_valid),
-                ]
-                with m.If(self.prompt_valid):
-                    m.d.sync += self.token.eq(self.prompt_token)
+                slots.wait(control_ready)
             with m.If(i.is_("bprompt")):
-                m.d.comb += redirect.eq(prompt)
+                m.d.comb += redirect.eq(slots.prompt)
             with m.If(i.is_("jump")):
                 m.d.comb += redirect.eq(1)
             with m.If(i.is_("seti")):
@@ -207,11 +210,9 @@ class ProgramCounter(wiring.Component):
                     m.d.sync += counter.eq(counter - 1)
                 m.d.comb += redirect.eq(counter > 1)
             with m.If(i.is_("emit")):
-                m.d.comb += [self.out_valid.eq(1), control_ready.eq(self.out_ready)]
-                with m.If(self.out_ready):
-                    m.d.sync += emitted.eq(emitted + 1)
+                slots.emit(control_ready)
             with m.If(i.is_("bdone")):
-                m.d.comb += redirect.eq((self.token == self.eos) | (emitted == self.limit))
+                slots.bdone(redirect)
             with m.If(i.is_("halt")):
                 m.d.comb += control_ready.eq(idle)
                 with m.If(idle):
@@ -232,6 +233,9 @@ class ProgramCounter(wiring.Component):
             ~self.running | advance | self.claim | (command & Cat(taken).any()) | (compares ^ compared) | self.retired.any()
             | self.new_token_valid | (self.unit_fault != 0) | (i_valid & faulty) | quiet | watchdog.any()
         )  # fmt: skip
+        if config.batch > 1:
+            with m.If(slots.steps):
+                m.d.comb += self.changes.eq(1)
         with m.If(self.running):
             with m.If(self.unit_fault != 0):
                 take(self.unit_fault, self.unit_fault_pc)
@@ -242,14 +246,14 @@ class ProgramCounter(wiring.Component):
         with m.If(self.start & ~self.running & ~halting):
             m.d.sync += [
                 self.running.eq(1), self.halted.eq(0), self.fault.eq(0), fetch_pc.eq(0), i_valid.eq(0), c_valid.eq(0), w_valid.eq(0),
-                f_valid.eq(0), emitted.eq(0), self.position.eq(0), prompt.eq(0), token_pending.eq(0), watchdog.eq(0), dropping.eq(0),
+                f_valid.eq(0), *slots.start(), token_pending.eq(0), watchdog.eq(0), dropping.eq(0),
             ]  # fmt: skip
 
         causes = {
             "fetch": self.running & ~i_valid,
             **{f"unit_{name}": unit_busy[k] for k, name in enumerate(UNITS)},
             **{cause: go & condition for cause, condition in blocked.items()},
-            "stream_queue": self.push_valid & ~self.push_ready, "host": self.waiting, "output": self.out_valid & ~self.out_ready,
+            "stream_queue": self.push_valid & ~self.push_ready, "host": self.waiting, "output": slots.output_stalls(control_ready),
             "drain": self.running & i_valid & ((i.is_("halt") & ~idle) | faulty),
         }  # fmt: skip
         earlier = 0  # when an instruction leaves, there is no cause
@@ -262,25 +266,24 @@ class ProgramCounter(wiring.Component):
 class _Flags:
     """What the check stage knows of an instruction, decoded from its opcode: ``word`` beside the word stage, ``check`` a stage later."""
 
-    NAMES = ("known", "has_len", "has_end", "in_beats", "stores")
-
-    def __init__(self, m, word):
-        self.word = {name: Signal(name=f"w_{name}") for name in self.NAMES}
-        self.check = {name: Signal(name=f"c_{name}") for name in self.NAMES}
+    def __init__(self, m, word, config: CoreConfig):
+        names = ("known", "has_len", "has_end", "in_beats", "stores", *(("whole_words",) if config.batch > 1 else ()))
+        self.word = {name: Signal(name=f"w_{name}") for name in names}
+        self.check = {name: Signal(name=f"c_{name}") for name in names if name != "whole_words"}
         with m.Switch(word[:8]):
             for op in ISA.by_name.values():
                 fields = {f.name for f in op.fields}
                 # A product's address is checked against its segment's header; a table's row when its token is known.
                 flags = {
                     "known": 1, "has_len": "len" in fields, "has_end": op.unit == "ldst" or op.name == "stream",
-                    "in_beats": "beats" in fields, "stores": op.name in ("sv", "clr"),
+                    "in_beats": "beats" in fields, "stores": op.name in ("sv", "clr"), "whole_words": op.name in ("ldv", "sv"),
                 }  # fmt: skip
                 with m.Case(op.opcode):
-                    m.d.comb += [self.word[name].eq(flags[name]) for name in self.NAMES]
+                    m.d.comb += [signal.eq(flags[name]) for name, signal in self.word.items()]
 
     def latch(self, m):
         """Register the flags with the word (inside the pipeline's advance)."""
-        m.d.sync += [self.check[name].eq(self.word[name]) for name in self.NAMES]
+        m.d.sync += [signal.eq(self.word[name]) for name, signal in self.check.items()]
 
 
 class _Issue:

@@ -1,7 +1,7 @@
 // The compiled part of the RTL simulation: clocks the verilated core, is its memory and its host.
 // The top (sim/rtl_top.py) has a register behind every input. One cycle t: its outputs stand; what they ask for is done, the inputs
 // of cycle t+1 are set, and the clock ticks, after which the outputs of cycle t+1 stand.
-// Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, and GATED if the clocks of UNIT_CLOCKS are separate inputs.
+// Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, BATCH, and GATED if the clocks of UNIT_CLOCKS are separate inputs.
 #include "harness.h"
 
 #include <cstring>
@@ -48,9 +48,10 @@ struct Simulation {
     bool write_error = false;  // a beat of the write under way was outside the window
 
     // Host.
-    std::deque<uint32_t> prompts;
+    std::deque<uint32_t> prompts[BATCH];
+    uint32_t offered_slot = 0;  // whose token is offered, or was last
     uint32_t since_push = 0;
-    std::vector<uint32_t> tokens;
+    std::vector<uint32_t> tokens, token_slots;
     std::vector<RetireRecord> retires;
     std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(65536, 0);
     bool record = false;
@@ -79,6 +80,13 @@ struct Simulation {
     void memory_outputs();
     bool cycle_retires();
     void trace();
+    void set_prompt_slot();
+    uint32_t out_slot() const;
+    bool has_prompts() const {
+        for (const auto& queue : prompts)
+            if (!queue.empty()) return true;
+        return false;
+    }
     bool in_window(uint64_t addr) const { return addr < size && size - addr >= BEAT_BYTES; }
 };
 
@@ -241,10 +249,20 @@ void Simulation::trace() {
     tracer.cycle(now - begin, lowest(FIRST_STALL, STALLS), top->issue_pc, lowest(FIRST_WAIT, WAITS), top->stream_level);
 }
 
+// A core of one slot has no ports for it.
+#if BATCH > 1
+void Simulation::set_prompt_slot() { top->prompt_slot = offered_slot; }
+uint32_t Simulation::out_slot() const { return top->out_slot; }
+#else
+void Simulation::set_prompt_slot() {}
+uint32_t Simulation::out_slot() const { return 0; }
+#endif
+
 extern "C" {
 
 int32_t sim_beat_bytes() { return BEAT_BYTES; }
 int32_t sim_lanes() { return LANES; }
+int32_t sim_batch() { return BATCH; }
 
 Simulation* sim_new(const char* wave_file) {
     auto sim = std::make_unique<Simulation>();
@@ -314,26 +332,32 @@ void sim_program(Simulation* sim, const uint32_t* words, uint32_t count) {
     sim->tick(true);
 }
 
-void sim_push(Simulation* sim, const uint32_t* tokens, uint32_t count) {
-    sim->prompts.insert(sim->prompts.end(), tokens, tokens + count);
+void sim_push(Simulation* sim, const uint32_t* tokens, uint32_t count, uint32_t slot) {
+    sim->prompts[slot].insert(sim->prompts[slot].end(), tokens, tokens + count);
     sim->since_push = 0;
 }
 
 void sim_start(Simulation* sim) {
     Vcore& t = *sim->top;
     sim->quiet();
-    // Tokens that are already there are in the core's queue before its first instruction.
-    while (!sim->prompts.empty()) {
-        t.prompt_valid = 1;
-        t.prompt_token = sim->prompts.front();
-        sim->tick(true);
-        const bool taken = t.prompt_ready;  // in this cycle the core sees it
-        t.prompt_valid = 0;
-        sim->tick(true);
-        if (!taken) break;
-        sim->prompts.pop_front();
+    // Tokens that are already there are in the core's queues before its first instruction.
+    for (sim->offered_slot = 0; sim->offered_slot < BATCH; ++sim->offered_slot) {
+        auto& queue = sim->prompts[sim->offered_slot];
+        while (!queue.empty()) {
+            t.prompt_valid = 1;
+            t.prompt_token = queue.front();
+            sim->set_prompt_slot();
+            sim->tick(true);
+            const bool taken = t.prompt_ready;  // in this cycle the core sees it
+            t.prompt_valid = 0;
+            sim->tick(true);
+            if (!taken) break;
+            queue.pop_front();
+        }
     }
+    sim->offered_slot = 0;
     sim->tokens.clear();
+    sim->token_slots.clear();
     sim->retires.clear();
     const bool traced = sim->tracer.on;
     sim->tracer = {};
@@ -355,18 +379,27 @@ Reason sim_run(Simulation* sim, uint64_t max_cycles, int32_t until_retire) {
         const bool retired = sim->cycle_retires();
         if (sim->tracer.on) sim->trace();
         const bool token = t.out_valid;
-        if (token) sim->tokens.push_back(t.out_token);
-        if (t.prompt_valid) {
-            if (t.prompt_ready) sim->prompts.pop_front();
-            sim->since_push = 0;
-        } else {
-            ++sim->since_push;
+        if (token) {
+            sim->tokens.push_back(t.out_token);
+            sim->token_slots.push_back(sim->out_slot());
         }
-        const bool waiting = t.waiting && sim->prompts.empty() && sim->since_push > PROMPT_SETTLE;
+        ++sim->since_push;
+        if (t.prompt_valid && t.prompt_ready) {
+            sim->prompts[sim->offered_slot].pop_front();
+            sim->since_push = 0;
+        }
+        // What is still here after all slots had their turn finds no room: only the host can end a wait for another slot's token.
+        const bool prompts = sim->has_prompts();
+        const bool waiting = t.waiting && sim->since_push > PROMPT_SETTLE + (prompts ? BATCH : 0);
         sim->memory_inputs();
         const bool offered = t.prompt_valid;
-        t.prompt_valid = !sim->prompts.empty();
-        if (t.prompt_valid) t.prompt_token = sim->prompts.front();
+        t.prompt_valid = prompts;
+        if (prompts) {
+            do sim->offered_slot = (sim->offered_slot + 1) % BATCH;
+            while (sim->prompts[sim->offered_slot].empty());
+            t.prompt_token = sim->prompts[sim->offered_slot].front();
+            sim->set_prompt_slot();
+        }
         sim->tick(false, offered | t.prompt_valid);
         if (token) return REASON_TOKEN;
         if (until_retire && retired) return REASON_RETIRE;
@@ -406,7 +439,7 @@ void sim_register(Simulation* sim, uint32_t index, uint32_t words, uint32_t* ele
         t.dbg_addr = k;
         sim->tick(true);  // the core sees the address,
         sim->tick(true);  // and answers
-        std::memcpy(elements + k * LANES, &t.dbg_data, LANES * 4);
+        std::memcpy(elements + k * LANES * BATCH, &t.dbg_data, LANES * BATCH * 4);
     }
 }
 
@@ -414,6 +447,8 @@ uint64_t sim_tokens(Simulation* sim, const uint32_t** tokens) {
     *tokens = sim->tokens.data();
     return sim->tokens.size();
 }
+
+const uint32_t* sim_token_slots(Simulation* sim) { return sim->token_slots.data(); }
 
 void sim_trace(Simulation* sim, int32_t on) { sim->tracer.on = on; }
 

@@ -25,9 +25,10 @@ struct RetireRecord {
     uint32_t zero;
 };
 
-// Build-time parameters, for the caller to check: beat_bytes, lanes.
+// Build-time parameters, for the caller to check: beat_bytes, lanes, batch.
 int32_t sim_beat_bytes();
 int32_t sim_lanes();
+int32_t sim_batch();
 
 Simulation* sim_new(const char* wave_file);  // resets the core; wave_file may be null, and must be if built without waves
 void sim_delete(Simulation*);
@@ -35,7 +36,7 @@ void sim_delete(Simulation*);
 int32_t sim_memory(Simulation*, uint8_t* window, uint64_t size, uint64_t write_start, const MemoryParameters*);  // 0: unknown kind
 void sim_settings(Simulation*, uint32_t seed, uint32_t temperature_m, int32_t temperature_e, uint32_t eos, uint32_t limit);
 void sim_program(Simulation*, const uint32_t* words, uint32_t count);  // four 32-bit words an instruction, low first
-void sim_push(Simulation*, const uint32_t* tokens, uint32_t count);
+void sim_push(Simulation*, const uint32_t* tokens, uint32_t count, uint32_t slot);
 void sim_start(Simulation*);
 Reason sim_run(Simulation*, uint64_t max_cycles, int32_t until_retire);
 
@@ -44,9 +45,10 @@ uint32_t sim_fault(Simulation*);
 uint32_t sim_fault_pc(Simulation*);
 int32_t sim_running(Simulation*);
 uint64_t sim_counter(Simulation*, uint32_t index);  // without gated clocks only while the core doesn't run
-void sim_register(Simulation*, uint32_t index, uint32_t words, uint32_t* elements);  // only while the core doesn't run
+void sim_register(Simulation*, uint32_t index, uint32_t words, uint32_t* elements);  // only while the core doesn't run; word by word, slot by slot
 
 uint64_t sim_tokens(Simulation*, const uint32_t** tokens);           // all since the start; the count
+const uint32_t* sim_token_slots(Simulation*);                        // of each token
 void sim_trace(Simulation*, int32_t on);                              // record a timeline from now on
 uint64_t sim_trace_records(Simulation*, const TraceRecord** records);  // trace.h; the count
 void sim_record(Simulation*, int32_t on);                            // keep retire records from now on

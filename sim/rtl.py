@@ -10,8 +10,19 @@ from trilobit.errors import ConfigError, ProgramError, ToolError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import parse_segment
+from trilobit.isa.slots import interleave
 from trilobit.isa.spec import ISA
-from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
+from trilobit.sim.backend import (
+    Backend,
+    HostSettings,
+    Retire,
+    RunResult,
+    check_prompt,
+    check_register,
+    initial_memory,
+    register_values,
+    report_tokens,
+)
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
 from trilobit.sim.rtl_build import core_verilog, simulator_library
 from trilobit.sim.trace_records import TraceRecords, read_records
@@ -69,7 +80,7 @@ class RtlSimulator(Backend):
         library = simulator_library(config, core_verilog(config, gated_clocks=gated_clocks), gated_clocks=gated_clocks,
                                     waves=waves is not None)  # fmt: skip
         self._lib = _load(library)
-        if (self._lib.sim_beat_bytes(), self._lib.sim_lanes()) != (config.beat_bytes, config.lanes):
+        if (self._lib.sim_beat_bytes(), self._lib.sim_lanes(), self._lib.sim_batch()) != (config.beat_bytes, config.lanes, config.batch):
             raise ToolError(f"{library} was built for another core; delete it and try again")
         self._sim = self._lib.sim_new(None if waves is None else str(waves).encode())
         if not self._sim:
@@ -87,7 +98,7 @@ class RtlSimulator(Backend):
     def push(self, tokens: Sequence[int], slot: int = 0) -> None:
         check_prompt(self.config, tokens, slot)
         values = np.asarray(tokens, dtype=np.uint32)
-        self._lib.sim_push(self._handle, _pointer(values), len(values))
+        self._lib.sim_push(self._handle, _pointer(values), len(values), slot)
         if self._reason == WAITING and len(values):
             self._reason = LIMIT
 
@@ -142,18 +153,17 @@ class RtlSimulator(Backend):
         )
 
     def set_register(self, index: int, values: np.ndarray) -> None:
-        self._check_register(index)
+        data = register_values(self.config, index, values)
         if self._started:
             raise ConfigError("expected registers to be written before the program runs; this one has started")
-        data = np.asarray(values)
-        if data.ndim != 1 or not 1 <= len(data) <= self.config.max_length:
-            raise ConfigError(f"expected from 1 to max_length={self.config.max_length} elements for v{index}, got shape {data.shape}")
-        if not np.issubdtype(data.dtype, np.integer) or data.min() < -(1 << 31) or data.max() >= 1 << 31:
-            raise ConfigError(f"expected signed 32-bit integers for v{index}, got {data.dtype} from {data.min()} to {data.max()}")
+        length = data.shape[1]
+        if not length:
+            raise ConfigError(f"expected at least one element for v{index}, got none")
         # A program of two instructions loads it from a memory of its own.
-        scratch = np.zeros(-(-4 * len(data) // SCRATCH_ALIGN) * SCRATCH_ALIGN, dtype=np.uint8)
-        scratch[: 4 * len(data)] = data.astype("<i4").view(np.uint8)
-        load = ISA.encode("ldv", vd=index, addr=0, len=len(data), wide=1)
+        stored = interleave(self.config, data if self.config.batch > 1 else data[0]).astype("<i4").view(np.uint8)
+        scratch = np.zeros(-(-len(stored) // SCRATCH_ALIGN) * SCRATCH_ALIGN, dtype=np.uint8)
+        scratch[: len(stored)] = stored
+        load = ISA.encode("ldv", vd=index, addr=0, len=length, wide=1)
         self._attach(scratch, 0, IDEAL)
         self._load_program([load, ISA.encode("halt")])
         self._lib.sim_start(self._handle)
@@ -162,12 +172,14 @@ class RtlSimulator(Backend):
             raise ToolError(f"expected the core to load v{index} and halt, it stopped with reason {reason}; this is a bug")
 
     def register(self, index: int) -> np.ndarray:
-        self._check_register(index)
+        check_register(index)
         if self._started and self._lib.sim_running(self._handle):
             raise ConfigError("expected the core to have stopped; its registers can't be read while it runs")
-        elements = np.zeros(self.config.max_length, dtype=np.int32)
-        self._lib.sim_register(self._handle, index, self.config.words, _pointer(elements))
-        return elements.astype(np.int64)
+        config = self.config
+        words = np.zeros((config.words, config.batch, config.lanes), dtype=np.int32)
+        self._lib.sim_register(self._handle, index, config.words, _pointer(words))
+        slots = words.transpose(1, 0, 2).reshape(config.batch, config.max_length).astype(np.int64)
+        return slots[0] if config.batch == 1 else slots
 
     @property
     def memory(self) -> np.ndarray:
@@ -224,10 +236,6 @@ class RtlSimulator(Backend):
         words = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in code), dtype=np.uint32)
         self._lib.sim_program(self._handle, _pointer(words), len(code))
 
-    def _check_register(self, index: int) -> None:
-        if not 0 <= index < 8:
-            raise ConfigError(f"expected a vector register from 0 to 7, got {index!r}")
-
     def _token_count(self) -> int:
         return self._lib.sim_tokens(self._handle, ctypes.byref(ctypes.c_void_p()))
 
@@ -243,7 +251,7 @@ class RtlSimulator(Backend):
 
     def _slots(self) -> list[int]:
         """The slot of each emitted token."""
-        return [0] * len(self._tokens())
+        return _array(self._lib.sim_token_slots(self._handle), ctypes.c_uint32, self._token_count())[:]
 
     def _by_pc(self) -> np.ndarray:
         return np.ctypeslib.as_array(self._lib.sim_retired_by_pc(self._handle), shape=(1 << 16,))
@@ -275,14 +283,15 @@ def _load(path: Path) -> ctypes.CDLL:
     lib = ctypes.CDLL(str(path))
     handle, u32, i32, u64, void = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64, None
     signatures = {
-        "sim_beat_bytes": (i32, []), "sim_lanes": (i32, []),
+        "sim_beat_bytes": (i32, []), "sim_lanes": (i32, []), "sim_batch": (i32, []),
         "sim_new": (handle, [ctypes.c_char_p]), "sim_delete": (void, [handle]),
         "sim_memory": (i32, [handle, handle, u64, u64, handle]), "sim_settings": (void, [handle, u32, u32, i32, u32, u32]),
-        "sim_program": (void, [handle, handle, u32]), "sim_push": (void, [handle, handle, u32]), "sim_start": (void, [handle]),
+        "sim_program": (void, [handle, handle, u32]), "sim_push": (void, [handle, handle, u32, u32]), "sim_start": (void, [handle]),
         "sim_run": (i32, [handle, u64, i32]),
         "sim_cycles": (u64, [handle]), "sim_fault": (u32, [handle]), "sim_fault_pc": (u32, [handle]), "sim_running": (i32, [handle]),
         "sim_counter": (u64, [handle, u32]), "sim_register": (void, [handle, u32, u32, handle]),
-        "sim_tokens": (u64, [handle, handle]), "sim_record": (void, [handle, i32]), "sim_retires": (u64, [handle, handle]),
+        "sim_tokens": (u64, [handle, handle]), "sim_token_slots": (handle, [handle]),
+        "sim_record": (void, [handle, i32]), "sim_retires": (u64, [handle, handle]),
         "sim_trace": (void, [handle, i32]), "sim_trace_records": (u64, [handle, handle]),
         "sim_retired_by_pc": (ctypes.POINTER(u64), [handle]),
     }  # fmt: skip

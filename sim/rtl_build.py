@@ -66,7 +66,7 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
         ToolError: Verilator or a C++ compiler is missing or fails; its log is kept.
     """
     VERILATOR.check_version()
-    defines = [f"-DBEAT_BYTES={config.beat_bytes}", f"-DLANES={config.lanes}"]
+    defines = [f"-DBEAT_BYTES={config.beat_bytes}", f"-DLANES={config.lanes}", f"-DBATCH={config.batch}"]
     # Clocks of the core's parts are inputs of the top; the harness ticks them.
     clocks = [name for name in re.findall(r"^  input clk_(\w+);", verilog, flags=re.MULTILINE) if name not in ("settle", "host")]
     defines += ["-DGATED", f"-DUNIT_CLOCKS(X)={' '.join(f'X({name})' for name in clocks)}"] * gated_clocks + ["-DWAVES"] * waves
