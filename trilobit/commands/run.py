@@ -46,7 +46,8 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.option("--waves", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write waves, FST (rtl).")
 @click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write a timeline for ui.perfetto.dev (cycles, rtl).")  # fmt: skip
-@click.option("--target", metavar="BOARD|sim:BOARD", help="Run a bundle on a board, or on the whole board in simulation.")
+@click.option("--target", metavar="BOARD|sim:BOARD|axi:DEVICE",
+              help="Run a bundle on a board, on the whole board in simulation, or on a core on this machine's AXI bus (axi:/dev/uio0).")  # fmt: skip
 @click.option("--port", metavar="DEVICE", help="Serial port of the board, such as /dev/ttyUSB0.")
 @memory_option
 @json_option
