@@ -47,7 +47,7 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write a timeline for ui.perfetto.dev (cycles, rtl).")  # fmt: skip
 @click.option("--target", metavar="BOARD|sim:BOARD|axi:DEVICE",
-              help="Run a bundle on a board, on the whole board in simulation, or on a core on this machine's AXI bus (axi:/dev/uio0).")  # fmt: skip
+              help="Run a bundle on a board, the whole board in simulation, or a core on this machine's AXI bus.")  # fmt: skip
 @click.option("--port", metavar="DEVICE", help="Serial port of the board, such as /dev/ttyUSB0.")
 @memory_option
 @json_option
