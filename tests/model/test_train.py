@@ -91,7 +91,7 @@ def test_presets():
     model, training = load_config("tales")
     assert (model.vocab_size, model.hidden_size, model.mlp_size) == (2048, 256, 768)
     assert load_config("small.yaml")[1].precision == "fp32" and training.precision == "bf16"
-    with pytest.raises(ConfigError, match="presets: shakespeare, shakespeare-tiny, small, tales"):
+    with pytest.raises(ConfigError, match="presets: shakespeare, shakespeare-onchip, shakespeare-tiny, small, tales"):
         load_config("huge")
 
 
