@@ -55,6 +55,7 @@ def test_prompts_are_answered_over_the_line(seed, tmp_path):
     config, limit = load_core("tiny"), 12
     program = language_model(rng, config, LENGTH)
     encode = {0x0A: 2} | {ord("a") + k: 3 + k for k in range(LENGTH - 4)}  # a token without a character is left over
+    encode[ord("!")] = LENGTH  # which the embedding has no row for
     decode = {token: chr(byte) for byte, token in encode.items()}
     memory = program.memory()
     model = BakedModel(
@@ -70,9 +71,35 @@ def test_prompts_are_answered_over_the_line(seed, tmp_path):
     assert max(len(case["answer"]) for case in answers) > 4, "the model has something to say"
     cases = tmp_path / "cases.json"
     stopped = max(answers, key=lambda case: len(case["answer"]))
-    cases.write_text(json.dumps({"answers": answers, "stopped": {k: stopped[k] for k in ("prompt", "answer")}}))
+    cases.write_text(json.dumps({"answers": answers, "stopped": {k: stopped[k] for k in ("prompt", "answer")}, "faulty": "a!"}))
     component = OnChipCore(model, divisor=DIVISOR)
     run_cocotb(component, "onchip_core", "cocotb_onchip", env={"DIVISOR": DIVISOR, "CASES": cases}, simulators=("verilator",), seed=seed)
+
+
+@pytest.mark.slow  # half a minute to build, 1.5 million cycles
+def test_the_model_that_ships_writes_what_the_simulators_write(seed, tmp_path):
+    """The whole of onchip_25f but its pins: shakespeare-onchip, sampled, a prompt over the line; characters and cycles."""
+    from trilobit.assembler.bundle import load_bundle
+    from trilobit.assembler.compiler import compile_model
+    from trilobit.bitstreams.onchip import bake
+
+    compile_model("shakespeare-onchip", load_core("onchip"), tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    model = bake(bundle, temperature=0.8, seed=7, limit=24)
+    decode = {token: chr(byte) for byte, token in model.encode.items()}
+    answers = []
+    for k, prompt in enumerate(("ROMEO:\n", "O")):
+        settings = HostSettings(limit=24, eos=model.eos, temperature=0.8, seed=7 + k)
+        machine = CycleBackend(bundle.core, bundle.program, bundle.memory(), settings, memory_model=MEMORY)
+        machine.push([model.first, *(model.encode[ord(character)] for character in prompt)])
+        result = machine.run()
+        assert result.halted
+        answer = "".join(decode.get(token, "") for token in result.tokens)
+        answers.append({"prompt": prompt, "gap": 0, "answer": answer, "cycles": result.cycles})
+    cases = tmp_path / "cases.json"
+    cases.write_text(json.dumps({"answers": answers}))
+    run_cocotb(OnChipCore(model, divisor=8), "onchip_shipped", "cocotb_onchip", env={"DIVISOR": 8, "CASES": cases},
+               simulators=("verilator",), seed=seed)  # fmt: skip
 
 
 def test_what_cannot_be_built_is_refused():
