@@ -1,8 +1,8 @@
 // The cycle model: the control of the core, without data, equal to the RTL to the cycle. A struct a unit holds the state that the unit's
 // control has in hdl/; latencies come from sim/timing.yaml, memory timing from memory_model.h. Each cycle has two halves: signals(), which
 // computes what the units tell each other from their states, and clock(), the edge.
-// The host is that of the RTL simulation (harness.cpp): tokens that are pushed before the start are in the core's queue before its first
-// instruction, later ones come as the queue takes them, and emitted tokens are taken at once.
+// The host is that of the RTL simulation (harness.cpp): tokens that are pushed before the start are in the core's queues before its first
+// instruction, later ones come as the queues take them, slot after slot in turn, and emitted tokens are taken at once.
 #include "cycles.h"
 
 #include <algorithm>
@@ -60,12 +60,12 @@ struct CycleModel {
     uint64_t now = 0;
     uint64_t counters[COUNTERS] = {}, waits[WAITS] = {};
     // The host.
-    std::deque<uint32_t> prompts, generated;  // to be pushed, to be found by argmax
-    std::deque<uint32_t> prompt_tokens;       // in the core's queue
-    BlockQueue prompt_queue;
-    bool prompt_offered = false;
-    uint32_t since_push = 0;
-    std::vector<uint32_t> tokens;
+    std::deque<uint32_t> prompts[MOST_SLOTS], generated;  // to be pushed, to be found by argmax
+    std::deque<uint32_t> prompt_tokens[MOST_SLOTS];       // in the core's queues
+    std::vector<BlockQueue> prompt_queues;
+    bool prompt_offered = false, prompt_taken = false;
+    uint32_t offered_slot = 0, since_push = 0;
+    std::vector<uint32_t> tokens, token_slots;
     uint32_t emits = 0;  // bit k: a token was emitted k + 1 cycles ago
     std::vector<RetireRecord> retires;
     std::vector<uint64_t> retired_by_pc = std::vector<uint64_t>(1 << 16);
@@ -75,12 +75,16 @@ struct CycleModel {
     CycleModel(const Machine& m, const Timing& t, std::vector<Instruction> c, std::vector<Segment> s, const MemoryParameters& p)
         : machine(m), timing(t), code(std::move(c)), segments(std::move(s)), acts(machine), ldst(machine), rmsnorm(machine, timing),
           matmul(machine, timing), rowwise(machine, timing), stream(machine, timing, segments), pc(machine, timing, code),
-          owners(timing.memory_outstanding), memory(make_memory(p, m.beat_bytes)), drive(nullptr), prompt_queue(timing.host_queue) {
+          owners(timing.memory_outstanding), memory(make_memory(p, m.beat_bytes)), drive(nullptr),
+          prompt_queues(m.batch, BlockQueue(timing.host_queue)) {
         if (memory) drive = &memory->drive();
     }
-    void push_prompt() {
-        prompt_tokens.push_back(prompts.front());
-        prompts.pop_front();
+    void push_prompt(uint32_t slot) {
+        prompt_tokens[slot].push_back(prompts[slot].front());
+        prompts[slot].pop_front();
+    }
+    bool has_prompts() const {
+        return std::any_of(prompts, prompts + machine.batch, [](const auto& queue) { return !queue.empty(); });
     }
 
     bool cycle();
@@ -93,7 +97,9 @@ bool CycleModel::cycle() {
     // ---- signals ---------------------------------------------------------------------------------------------------------------------
     const MemoryDrive memory_drives = *drive;
     const bool rdata = memory_drives.rdata_valid, rdata_ldst = rdata && owners.front().ldst, rdata_stream = rdata && !rdata_ldst;
-    const bool prompt_valid = prompt_queue.offered, prompt_taken = prompt_offered && prompt_queue.ready();
+    uint32_t prompt_valid = 0;
+    for (uint32_t slot = 0; slot < machine.batch; ++slot) prompt_valid |= uint32_t(prompt_queues[slot].offered) << slot;
+    prompt_taken = prompt_offered && prompt_queues[offered_slot].ready();
     ldst.signals(registers, pc.fault, memory_drives.wresp_valid);
     rmsnorm.signals(registers, acts, stream.gain_valid());
     matmul.signals(registers, acts, stream.header_valid(), stream.weight_valid());
@@ -147,7 +153,10 @@ bool CycleModel::cycle() {
         const uint8_t wait = matmul.wait_weights ? 0 : matmul.wait_activations ? 1 : matmul.wait_output ? 2 : Tracer::NONE;
         tracer.cycle(now, pc.stall == NONE ? Tracer::NONE : uint8_t(pc.stall), next_pc, wait, stream.weights.level());
     }
-    if (pc.emit) tokens.push_back(pc.token);
+    if (pc.emit) {
+        tokens.push_back(pc.token[pc.turn]);
+        token_slots.push_back(pc.turn);
+    }
 
     // ---- the edge --------------------------------------------------------------------------------------------------------------------
     const auto accepts = [&](Unit unit) { return pc.accepted && command.unit == unit; };
@@ -157,11 +166,12 @@ bool CycleModel::cycle() {
     const bool bad_product = matmul.faulty() || (stream.faulty() && product_waits);
     const uint8_t unit_fault = bad_norm || bad_product ? FAULT_SEGMENT : ldst.faulty() ? FAULT_ADDRESS : 0;
     const uint16_t unit_fault_pc = pc.unit_pc[bad_norm ? RMSNORM : bad_product ? TMATMUL : LDST];
-    const uint32_t token = pc.token;
     const bool commits = rowwise.commits();
-    uint32_t committed = 0;
-    if (commits && !generated.empty()) {
-        committed = generated.front();
+    uint32_t committed[MOST_SLOTS] = {}, waiting_prompts[MOST_SLOTS] = {};
+    for (uint32_t slot = 0; slot < machine.batch; ++slot) {
+        if (prompt_valid >> slot & 1) waiting_prompts[slot] = prompt_tokens[slot].front();
+        if (!commits || generated.empty()) continue;
+        committed[slot] = generated.front();
         generated.pop_front();
     }
     const Header header = stream.headers.front();
@@ -169,7 +179,8 @@ bool CycleModel::cycle() {
     const uint32_t segment_length = stream.lengths.front();
     const uint64_t push_addr = next.addr;
     const uint32_t push_beats = next.beats;
-    const bool push = pc.push, pops_prompt = pc.prompt_ready && prompt_valid;
+    const bool push = pc.push;
+    const uint32_t pops_prompt = pc.prompt_ready & prompt_valid;
 
     memory->take(ask);
     owners.clock(ask.rd_valid && memory_drives.rd_ready, {ask.rd_beats, ldst.rd_valid}, false);
@@ -180,7 +191,7 @@ bool CycleModel::cycle() {
     stream.clock(push, push_addr, push_beats, stream_ready, rdata_stream, matmul.weight_ready, matmul.header_ready, rmsnorm.segment_ready,
                  rmsnorm.gain_ready);
     if (ldst.active() || accepts(LDST))
-        ldst.clock(registers, accepts(LDST), command, command_pc, token, rd_ready, rdata_ldst, memory_drives.wr_ready,
+        ldst.clock(registers, accepts(LDST), command, command_pc, pc.token, rd_ready, rdata_ldst, memory_drives.wr_ready,
                    memory_drives.wdata_ready, memory_drives.wresp_valid);
     if (rmsnorm.active() || accepts(RMSNORM))
         rmsnorm.clock(registers, acts, accepts(RMSNORM), command, command_pc, segment_valid, segment_length);
@@ -194,11 +205,14 @@ bool CycleModel::cycle() {
     }
     const bool alive = retired_units || rdata || memory_drives.wresp_valid || matmul.beat;
     const bool starved = product_waits || norm_waits || matmul.wait_weights || norm_lacks;
-    pc.clock(retired_units, prompt_valid, prompt_valid ? prompt_tokens.front() : 0, commits, committed, unit_fault,
-             unit_fault_pc, alive, starved, pc.unit_pc[norm_waits || norm_lacks ? RMSNORM : TMATMUL]);
-    if (pops_prompt) prompt_tokens.pop_front();
-    if (prompt_taken) push_prompt();
-    prompt_queue.clock(prompt_taken, pc.prompt_ready);
+    pc.clock(retired_units, prompt_valid, waiting_prompts, commits, committed, unit_fault, unit_fault_pc, alive, starved,
+             pc.unit_pc[norm_waits || norm_lacks ? RMSNORM : TMATMUL]);
+    for (uint32_t slot = 0; slot < machine.batch; ++slot) {
+        const bool pops = pops_prompt >> slot & 1, put = prompt_taken && slot == offered_slot;
+        if (pops) prompt_tokens[slot].pop_front();
+        if (put) push_prompt(slot);
+        prompt_queues[slot].clock(put, pops);
+    }
     drive = &memory->drive();
     ++now;
     return any;
@@ -207,7 +221,7 @@ bool CycleModel::cycle() {
 void CycleModel::count_waits(const MemoryDrive& drives) {
     const bool stores = ldst.state == LoadStore::WRITE_DATA;
     waits[LDST_REGISTER] += (ldst.state == LoadStore::LOAD_FREE && !ldst.free) || (stores && !ldst.wdata_valid);
-    waits[LDST_MEMORY] += (ldst.state == LoadStore::LOAD_RUN && !ldst.writes) || (ldst.wr_valid && !drives.wr_ready) ||
+    waits[LDST_MEMORY] += (ldst.state == LoadStore::LOAD_RUN && !ldst.comes) || (ldst.wr_valid && !drives.wr_ready) ||
                           (stores && ldst.wdata_valid && !drives.wdata_ready) ||
                           (ldst.state == LoadStore::WRITE_RESPONSE && !drives.wresp_valid);
     const bool reads = rmsnorm.state == RmsNorm::READ && !rmsnorm.read, gains = reads && rmsnorm.gain_ready;
@@ -223,19 +237,24 @@ void CycleModel::count_waits(const MemoryDrive& drives) {
 Reason CycleModel::run(uint64_t max_cycles, bool until_retire, bool until_token) {
     if (!started) {
         started = true;
-        while (!prompts.empty() && prompt_queue.ready()) {
-            push_prompt();
-            for (const bool put : {true, false, false}) prompt_queue.clock(put, false);
+        for (uint32_t slot = 0; slot < machine.batch; ++slot) {
+            while (!prompts[slot].empty() && prompt_queues[slot].ready()) {
+                push_prompt(slot);
+                for (const bool put : {true, false, false}) prompt_queues[slot].clock(put, false);
+            }
         }
     }
     for (uint64_t n = 0; n < max_cycles; ++n) {
-        const bool offered = prompt_offered;
         const bool token = emits >> (timing.host_offer - 1) & 1;  // one is at the host in this cycle
         const bool retired = cycle();
         emits = emits << 1 | pc.emit;
-        since_push = offered ? 0 : since_push + 1;
-        const bool waits = pc.waiting && prompts.empty() && since_push > timing.host_settle;
-        prompt_offered = !prompts.empty();
+        since_push = prompt_taken ? 0 : since_push + 1;
+        prompt_offered = has_prompts();
+        const bool waits = pc.waiting && since_push > timing.host_settle + (prompt_offered ? machine.batch : 0);
+        if (prompt_offered) {
+            do offered_slot = (offered_slot + 1) % machine.batch;
+            while (prompts[offered_slot].empty());
+        }
         if (!pc.running) return pc.fault ? REASON_FAULT : REASON_HALTED;
         if (until_token && pc.emit) return REASON_TOKEN;
         if (until_retire && retired) return REASON_RETIRE;
@@ -262,8 +281,8 @@ CycleModel* cycles_new(const Machine* machine, const Timing* timing, const Instr
 
 void cycles_delete(CycleModel* model) { delete model; }
 
-void cycles_push(CycleModel* model, const uint32_t* tokens, uint32_t count) {
-    model->prompts.insert(model->prompts.end(), tokens, tokens + count);
+void cycles_push(CycleModel* model, const uint32_t* tokens, uint32_t count, uint32_t slot) {
+    model->prompts[slot].insert(model->prompts[slot].end(), tokens, tokens + count);
     model->since_push = 0;
 }
 
@@ -284,6 +303,8 @@ uint64_t cycles_tokens(CycleModel* model, const uint32_t** tokens) {
     *tokens = model->tokens.data();
     return model->tokens.size();
 }
+
+const uint32_t* cycles_token_slots(CycleModel* model) { return model->token_slots.data(); }
 
 void cycles_trace(CycleModel* model, int32_t on) {
     model->tracer.on = on;

@@ -32,11 +32,13 @@ struct Segment {
     uint32_t kind;  // 1 ternary, 2 gains
 };
 
+constexpr uint32_t MOST_SLOTS = 8;
+
 // A core's parameters (trilobit.isa.core.CoreConfig) and the memory window.
 struct Machine {
     uint32_t beat_bytes, lanes, max_length, weight_fifo_beats, gain_buffer_elements, burst_beats, load_fifo_beats, program_words;
     uint64_t window_size, write_start;
-    uint32_t eos, limit;
+    uint32_t eos, limit, batch, zero;
 };
 
 // sim/timing.yaml, in its order.

@@ -50,7 +50,8 @@ class CycleModel(Backend):
         settings: what the host asks for; ``eos`` and ``limit`` count.
         image: [window_size] of uint8 with the stream's headers; default the program's regions.
         segments: the stream's segments instead of an image; then the image is not made.
-        generated: tokens that ``argmax`` commits, in order; token 0 behind the last. They choose embedding rows, and ``eos`` ends.
+        generated: tokens that ``argmax`` commits, in order, with a batch one of each slot a time; token 0 behind the last. They choose
+            embedding rows, and ``eos`` ends.
 
     Raises:
         ProgramError: the program has more words than the core's instruction memory.
@@ -94,7 +95,7 @@ class CycleModel(Backend):
 
     def push(self, tokens: Sequence[int], slot: int = 0) -> None:
         check_prompt(self.config, tokens, slot)
-        self._give(self._lib.cycles_push, tokens, "prompt tokens")
+        self._give(self._lib.cycles_push, tokens, "prompt tokens", slot)
         if self._reason == WAITING and len(tokens):
             self._reason = LIMIT
 
@@ -118,7 +119,7 @@ class CycleModel(Backend):
         return self.result()
 
     def run_to_token(self) -> bool:
-        """Run until the next token is emitted; False if none is: the program halted, faulted, or waits."""
+        """Run until the next token, of whichever slot, is emitted; False if none is: the program halted, faulted, or waits."""
         self._lib.cycles_record(self._handle, int(self.record_retires))
         while self._reason not in (HALTED, FAULT, WAITING):
             self._reason = self._lib.cycles_run(self._handle, SLICE, UNTIL_TOKEN)
@@ -201,12 +202,12 @@ class CycleModel(Backend):
             raise ConfigError("expected an open model, this one was closed")
         return self._model
 
-    def _give(self, function, tokens: Sequence[int], what: str) -> None:
+    def _give(self, function, tokens: Sequence[int], what: str, *more: int) -> None:
         for token in tokens:
             if not 0 <= token < TOKEN_LIMIT:
                 raise ConfigError(f"expected {what} from 0 to {TOKEN_LIMIT - 1}, got {token!r}")
         values = np.asarray(tokens, dtype=np.uint32)
-        function(self._handle, ctypes.c_void_p(values.ctypes.data), len(values))
+        function(self._handle, ctypes.c_void_p(values.ctypes.data), len(values), *more)
 
     def _tokens(self) -> list[int]:
         pointer = ctypes.c_void_p()
@@ -215,7 +216,8 @@ class CycleModel(Backend):
 
     def _slots(self) -> list[int]:
         """The slot of each emitted token."""
-        return [0] * len(self._tokens())
+        count = self._lib.cycles_tokens(self._handle, ctypes.byref(ctypes.c_void_p()))
+        return _array(self._lib.cycles_token_slots(self._handle), ctypes.c_uint32, count)[:]
 
     def _by_pc(self) -> np.ndarray:
         return np.ctypeslib.as_array(self._lib.cycles_retired_by_pc(self._handle), shape=(1 << 16,))

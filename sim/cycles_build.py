@@ -59,11 +59,13 @@ def load_cycles() -> ctypes.CDLL:
     counts = ctypes.POINTER(u64)
     signatures = {
         "cycles_sizes": (u32, [u32]), "cycles_new": (handle, [handle, handle, handle, u32, handle, u32, handle]),
-        "cycles_delete": (void, [handle]), "cycles_push": (void, [handle, handle, u32]), "cycles_generated": (void, [handle, handle, u32]),
+        "cycles_delete": (void, [handle]),
+        "cycles_push": (void, [handle, handle, u32, u32]), "cycles_generated": (void, [handle, handle, u32]),
         "cycles_run": (i32, [handle, u64, i32]), "cycles_now": (u64, [handle]),
         "cycles_fault": (u32, [handle]), "cycles_fault_pc": (u32, [handle]),
         "cycles_counters": (counts, [handle]), "cycles_waits": (counts, [handle]), "cycles_retired_by_pc": (counts, [handle]),
-        "cycles_tokens": (u64, [handle, handle]), "cycles_record": (void, [handle, i32]), "cycles_retires": (u64, [handle, handle]),
+        "cycles_tokens": (u64, [handle, handle]), "cycles_token_slots": (handle, [handle]),
+        "cycles_record": (void, [handle, i32]), "cycles_retires": (u64, [handle, handle]),
         "cycles_trace": (void, [handle, i32]), "cycles_trace_records": (u64, [handle, handle]),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():

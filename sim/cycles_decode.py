@@ -9,6 +9,7 @@ from trilobit.errors import ProgramError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import KINDS, Segment, parse_segment
+from trilobit.isa.slots import stored_elements
 from trilobit.isa.spec import ISA, Opcode
 
 __all__ = ["Instruction", "Machine", "StreamSegment", "decode_program", "known_segments", "stream_segments"]
@@ -45,7 +46,7 @@ class Machine(ctypes.Structure):
     _fields_ = [*((name, ctypes.c_uint32) for name in ("beat_bytes", "lanes", "max_length", "weight_fifo_beats", "gain_buffer_elements",
                                                        "burst_beats", "load_fifo_beats", "program_words")),
                 ("window_size", ctypes.c_uint64), ("write_start", ctypes.c_uint64), ("eos", ctypes.c_uint32),
-                ("limit", ctypes.c_uint32)]  # fmt: skip
+                ("limit", ctypes.c_uint32), ("batch", ctypes.c_uint32), ("zero", ctypes.c_uint32)]  # fmt: skip
 
 
 def _problem(op: Opcode, get, config: CoreConfig, program: Program) -> int:
@@ -54,7 +55,8 @@ def _problem(op: Opcode, get, config: CoreConfig, program: Program) -> int:
     if "len" in fields and not 0 < get("len") <= config.max_length:
         return LENGTH
     if op.unit == "ldst" or op.name == "stream":
-        size = get("beats") * config.beat_bytes if "beats" in fields else get("len") << (2 if get("wide") else 1)
+        elements = stored_elements(config, get("len")) if op.name in ("ldv", "sv") else get("len")
+        size = get("beats") * config.beat_bytes if "beats" in fields else elements << (2 if get("wide") else 1)
         if get("addr") + size > program.window_size:
             return ADDRESS
     if op.name in ("sv", "clr") and get("addr") < program.write_start:

@@ -9,6 +9,7 @@ import numpy as np
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program, Region
 from trilobit.isa.segments import gains_segment, matrix_segment, scalar_of
+from trilobit.isa.slots import stored_elements
 from trilobit.isa.spec import ISA
 from trilobit.isa.trits import pack
 
@@ -26,7 +27,7 @@ class _Writer:
         self.align = max(config.beat_bytes, 16)
         self.code: list[int] = []
         self.stream = bytearray()
-        self.slot = -(-4 * config.max_length // self.align) * self.align
+        self.slot = -(-4 * stored_elements(config, config.max_length) // self.align) * self.align
         self.vectors = vectors
         self.act: list[int | None] = [None, None]
         self.pending_gains = 0
@@ -120,7 +121,7 @@ class _Writer:
 
 
 def random_program(rng: np.random.Generator, config: CoreConfig, *, instructions: int = 40, vectors: int = 6) -> tuple[Program, np.ndarray]:
-    """A random program that halts, and the registers' first values [8, max_length].
+    """A random program that halts, and the registers' first values [8, max_length], or [8, batch, max_length] for a batch above 1.
 
     The stream comes first in the window, then ``vectors`` writable slots of random words that ldv, sv and clr work on.
     """
@@ -138,12 +139,13 @@ def random_program(rng: np.random.Generator, config: CoreConfig, *, instructions
     else:
         writer.code[0] = ISA.encode("nop")
     assert len(writer.stream) <= writer.base
-    slots = rng.integers(-(1 << 20), 1 << 20, vectors * writer.slot // 4).astype("<i4").tobytes()
+    stored = rng.integers(-(1 << 20), 1 << 20, vectors * writer.slot // 4).astype("<i4").tobytes()
     regions = {
         "stream": Region(name="stream", addr=0, size=len(writer.stream), data=bytes(writer.stream)),
-        "slots": Region(name="slots", addr=writer.base, size=len(slots), data=slots, element="<i4", writable=True),
+        "slots": Region(name="slots", addr=writer.base, size=len(stored), data=stored, element="<i4", writable=True),
     }
-    program = Program("random", writer.code, writer.base + len(slots), writer.base, regions)
-    registers = rng.integers(-(1 << 15), 1 << 15, (8, config.max_length))
-    registers[::2] <<= rng.integers(0, 12, (4, 1))
+    program = Program("random", writer.code, writer.base + len(stored), writer.base, regions)
+    slots = () if config.batch == 1 else (config.batch,)
+    registers = rng.integers(-(1 << 15), 1 << 15, (8, *slots, config.max_length))
+    registers[::2] <<= rng.integers(0, 12, (4, *slots, 1))
     return program, registers

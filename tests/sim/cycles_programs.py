@@ -32,13 +32,13 @@ class Case:
     """A program with what the host gives it.
 
     Attributes:
-        prompts: tokens that the host pushes at the start, then those that it pushes each time when the program waits.
-        argmaxes: for each emitted token, whether an argmax found it (else the host sent it).
+        prompts: tokens of each slot that the host pushes at the start, then those that it pushes each time when the program waits.
+        argmaxes: of a batch of one, for each emitted token, whether an argmax found it (else the host sent it).
     """
 
     program: Program
     settings: HostSettings
-    prompts: list[list[int]]
+    prompts: list[list[list[int]]]
     argmaxes: list[bool]
 
 
@@ -51,7 +51,9 @@ class _Programmer(_Writer):
         self.used = 0  # bytes of the stream that instructions consume so far
         self.regions: list[tuple[int, int]] = []  # index of the first instruction that consumes it, first byte
         self.often = float(rng.choice([0.1, 0.5, 1]))  # a segment begins a region
-        self.prompts: list[int] = []
+        self.prompts: list[list[int]] = [[] for _ in range(config.batch)]
+        self.polls = config.batch == 1 or rng.random() < 0.7
+        self.short: set[int] | None = None  # slots that still get tokens, once not all do
         self.argmaxes: list[bool] = []
 
     def emit(self, mnemonic: str, **values: int) -> None:
@@ -117,9 +119,16 @@ class _Programmer(_Writer):
             self.emit("emb", vd=self.reg(), addr=self.table, len=self.length(), pitch=self.align, rows=EMBEDDING_ROWS)
 
     def token(self) -> None:
-        """Take a prompt token."""
-        self.prompts.append(int(self.rng.integers(0, PROMPTS)))
-        if self.rng.random() < 0.5:
+        """Take a prompt token of each slot; of a batch, sooner or later of some only.
+
+        A batch's programs either poll, and find all tokens there, or wait for tokens that come late: so a simulator without time agrees.
+        """
+        rng, slots = self.rng, set(range(self.config.batch))
+        if self.config.batch > 1 and self.polls and (self.short is not None or rng.random() < 0.3):
+            self.short = slots = {slot for slot in (slots if self.short is None else self.short) if rng.random() < 0.6}
+        for slot in sorted(slots):
+            self.prompts[slot].append(int(rng.integers(0, PROMPTS)))
+        if not self.polls or (self.short is None and rng.random() < 0.5):
             self.emit("wait")
         else:
             self.emit("poll")
@@ -146,9 +155,12 @@ def random_case(rng: np.random.Generator, config: CoreConfig, instructions: int)
     }
     program = Program("random", code, writer.base + regions["slots"].size, writer.base, regions)
     settings = HostSettings(eos=int(rng.integers(0, PROMPTS)), limit=int(rng.integers(1, 5)))
-    cuts = np.sort(rng.integers(0, len(writer.prompts) + 1, int(rng.integers(0, 4)))).tolist()
-    bounds = [0, *cuts, len(writer.prompts)]
-    prompts = [writer.prompts[a:b] for a, b in pairwise(bounds)]
+    count = int(rng.integers(0, 4)) if config.batch == 1 or not writer.polls else 0
+    parts = []
+    for tokens in writer.prompts:
+        bounds = [0, *np.sort(rng.integers(0, len(tokens) + 1, count)).tolist(), len(tokens)]
+        parts.append([tokens[a:b] for a, b in pairwise(bounds)])
+    prompts = [list(part) for part in zip(*parts, strict=True)]
     return Case(program, settings, prompts, writer.argmaxes)
 
 

@@ -21,6 +21,7 @@ from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult
 from trilobit.sim.cycles import CycleModel
+from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.memory import memories
 from trilobit.sim.rtl import RtlSimulator
 
@@ -32,6 +33,15 @@ CORES = {
     "n16-4lanes": replace(TINY, name="n16", beat_bytes=16, lanes=4),
     "n4-4lanes": replace(TINY, name="n4", lanes=4, burst_beats=4, load_fifo_beats=8),
     "n16-1lane": replace(TINY, name="n16l1", beat_bytes=16, lanes=1, weight_fifo_beats=16, max_length=100),
+}
+BATCHES = {
+    "tiny-batch2": TINY.replace(batch=2),
+    "tiny-batch4": TINY.replace(batch=4),
+    "tiny-batch8": TINY.replace(batch=8),
+    "n16-4lanes-batch2": CORES["n16-4lanes"].replace(batch=2),
+    "n4-4lanes-batch4": CORES["n4-4lanes"].replace(batch=4),
+    "n1-1lane-batch2": CORES["n1-1lane"].replace(batch=2),
+    "n16-1lane-batch8": CORES["n16-1lane"].replace(batch=8),
 }
 AROUND = 4  # instructions shown on either side of a difference
 SDRAM_BYTES = 4  # the SDRAM's controller moves no fewer at once
@@ -47,22 +57,29 @@ def timeline(case: Case, retires: list[Retire], cycle: int) -> str:
 
 def run(backend: Backend, case: Case) -> RunResult:
     """To the end, with the host's tokens when the program waits for them."""
-    for tokens in case.prompts:
-        backend.push(tokens)
-        result = backend.run(max_cycles=MOST_CYCLES)
+    limit = {} if isinstance(backend, FunctionalSimulator) else {"max_cycles": MOST_CYCLES}
+    for parts in case.prompts:
+        for slot, tokens in enumerate(parts):
+            backend.push(tokens, slot)
+        result = backend.run(**limit)
         if not result.waiting:
             break
     return result
 
 
 def compare(config: CoreConfig, case: Case, memory: str) -> list[Retire]:
-    """Run a program on both and compare; on a difference, fail with the first instruction and both timelines around it."""
+    """Run a program on both and compare; on a difference, fail with the first instruction and both timelines around it.
+
+    Of a batch the values are compared with the functional simulator's too.
+    """
     with RtlSimulator(config, case.program, settings=case.settings, memory_model=memory) as rtl:
         rtl.record_retires = True
         expected = run(rtl, case)
         theirs = rtl.retires
+        generated = [token for token, found in zip(expected.tokens, case.argmaxes, strict=True) if found] if config.batch == 1 else []
+        if config.batch > 1:
+            generated = compare_values(config, case, rtl, expected)
     assert expected.halted, f"expected a program that halts, got fault {expected.fault} at {expected.fault_pc}"
-    generated = [token for token, found in zip(expected.tokens, case.argmaxes, strict=True) if found]
     with CycleModel(case.program, config, memory, case.settings, generated=generated) as model:
         model.record_retires = True
         result = run(model, case)
@@ -75,23 +92,36 @@ def compare(config: CoreConfig, case: Case, memory: str) -> list[Retire]:
                     f"RTL:\n{timeline(case, theirs, cycle)}")  # fmt: skip
     counters = {name: (result.counters.get(name), count) for name, count in expected.counters.items() if name != "saturated"}
     assert all(mine == other for mine, other in counters.values()), f"counters, model and RTL: {counters}"
-    for name in ("cycles", "retired", "tokens", "weights", "halted", "fault"):
+    for name in ("cycles", "retired", "tokens", "slots", "weights", "halted", "fault"):
         assert getattr(result, name) == getattr(expected, name), name
     return ours
 
 
+def compare_values(config: CoreConfig, case: Case, rtl: RtlSimulator, result: RunResult) -> list[int]:
+    """Compare what the RTL left with the functional simulator's values; the tokens that argmax found whenever it committed."""
+    with FunctionalSimulator(config, case.program, settings=case.settings) as functional:
+        expected = run(functional, case)
+        assert (result.tokens, result.slots, result.retired) == (expected.tokens, expected.slots, expected.retired)
+        for index in range(8):
+            np.testing.assert_array_equal(rtl.register(index), functional.register(index), err_msg=f"v{index}")
+        np.testing.assert_array_equal(np.asarray(rtl.memory), functional.memory)
+        assert result.counters["saturated"] == sum(expected.saturated.values())
+        return functional.committed
+
+
 def run_cases(name: str, seed: int, count: int) -> None:
     """``count`` random programs on a core, each with a random memory."""
+    config = (CORES | BATCHES)[name]
     only = os.environ.get("TRILOBIT_CYCLES_CASE")
     with_hazards = dict.fromkeys(HAZARDS, 0)
     numbers = range(count) if only is None else [int(only)]
-    usable = [memory for memory in memories() if CORES[name].beat_bytes >= SDRAM_BYTES or "sdram" not in memory]
+    usable = [memory for memory in memories() if config.beat_bytes >= SDRAM_BYTES or "sdram" not in memory]
     for number in numbers:
         rng = np.random.default_rng([seed, number])
-        case = random_case(rng, CORES[name], int(rng.integers(4, 60)))
+        case = random_case(rng, config, int(rng.integers(4, 60)))
         memory = random_memory(rng, usable)
         print(f"core {name}, TRILOBIT_SEED={seed} TRILOBIT_CYCLES_CASE={number}, {len(case.program.code)} instructions, memory {memory}")
-        compare(CORES[name], case, memory)
+        compare(config, case, memory)
         for hazard, pairs in hazards(case.program).items():
             with_hazards[hazard] += pairs > 0
     if only is None:
@@ -109,8 +139,22 @@ def test_more_prompt_tokens_than_the_queue_holds_take_the_same_cycles():
     program = Program("echo", [encode("seti", cnt=1, imm=150), encode("wait"), encode("emit"), encode("loop", cnt=1, target=1),
                                encode("halt")])  # fmt: skip
     tokens = list(range(150))
-    case = Case(program, HostSettings(), [tokens[:90], tokens[90:93], tokens[93:]], [False] * len(tokens))
+    case = Case(program, HostSettings(), [[tokens[:90]], [tokens[90:93]], [tokens[93:]]], [False] * len(tokens))
     compare(TINY, case, "ideal")
+
+
+def test_slots_of_a_batch_take_the_same_cycles(seed):
+    run_cases("tiny-batch2", seed, 15)
+
+
+def test_a_slot_whose_queue_is_full_does_not_keep_tokens_from_the_others():
+    encode = ISA.encode
+    program = Program("echo", [encode("seti", cnt=1, imm=100), encode("wait"), encode("emit"), encode("loop", cnt=1, target=1),
+                               encode("halt")])  # fmt: skip
+    tokens = list(range(200))
+    case = Case(program, HostSettings(), [[tokens[:90], tokens[100:101]], [tokens[90:99], tokens[101:180]], [tokens[99:100], []],
+                                          [[], tokens[180:]]], [])  # fmt: skip
+    compare(BATCHES["tiny-batch2"], case, "ideal")
 
 
 def test_a_memory_that_is_none_or_does_not_fit_the_core_is_told():
@@ -152,6 +196,12 @@ def test_whole_tokens_of_a_shipped_model_take_the_same_cycles(memory):
     assert ours == theirs
     assert result.counters | {"saturated": expected.counters["saturated"]} == expected.counters
     assert (result.tokens, result.weights) == (expected.tokens, expected.weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BATCHES)
+def test_many_random_programs_of_a_batch_take_the_same_cycles(name, seed):
+    run_cases(name, seed, 60)
 
 
 @pytest.mark.slow
