@@ -63,9 +63,11 @@ class RoundShift(wiring.Component):
         window = min(1 + self.out_width + _FINE, len(extended))
         coarse = Signal(signed(window))
         fine = Signal(signed(window))
+        sign = Signal()  # of the operand: what is above the window, unless it is lost and the result saturates
         m.d.sync += [
             coarse.eq(self._multiples_of_8(extended, window)),
-            fine.eq(coarse >> self.amount[:_FINE_BITS]),
+            sign.eq(self.i[-1]),
+            fine.eq(Cat(coarse, sign.replicate(_FINE)) >> self.amount[:_FINE_BITS]),
         ]
         total = Signal(self.out_width)
         m.d.comb += total.eq(fine[1:] + fine[0])
@@ -75,7 +77,7 @@ class RoundShift(wiring.Component):
 
         # What the coarse stage cuts off above its window must be copies of the sign; so must what the result cuts off.
         bits = self.limit_width
-        negative = Signal(2)
+        negative = Signal()
         above = Signal(2)
         lost = []
         step = 1 << _FINE_BITS
@@ -86,14 +88,16 @@ class RoundShift(wiring.Component):
                 differs = Mux(self.i[-1], ~group.all(), group.any())
                 lost.append(differs & (self.amount[_FINE_BITS:] <= index))
         m.d.sync += [
-            negative.eq(Cat(self.i[-1], negative[0])),
+            negative.eq(sign),
             above.eq(Cat(Cat(*lost).any(), above[0])),
         ]
+        # Rounding up may leave the range, or come back into it: the sum's sign bit tells. The bits above are not touched by that.
         top = fine[bits:]
+        low = top[0] | total[bits - 1]
         over = Signal()
-        m.d.comb += over.eq(self.limit & (above[1] | Mux(negative[1], ~top.all(), top.any()) | (~negative[1] & total[bits - 1])))
+        m.d.comb += over.eq(self.limit & (above[1] | Mux(negative, ~(top[1:].all() & low), top[1:].any() | low)))
         m.d.sync += [
-            self.o.eq(Mux(over, Cat((~negative[1]).replicate(bits - 1), negative[1].replicate(self.out_width - bits + 1)), total)),
+            self.o.eq(Mux(over, Cat((~negative).replicate(bits - 1), negative.replicate(self.out_width - bits + 1)), total)),
             self.saturated.eq(over),
         ]
         return m

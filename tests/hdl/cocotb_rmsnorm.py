@@ -326,6 +326,21 @@ async def amplitudes_from_one_lsb_to_saturation_are_right(dut):
 
 
 @cocotb.test()
+async def what_rounding_brings_back_into_range_is_not_counted(dut):
+    rng = random_numbers()
+    await start(dut)
+    machine = Machine(dut, rng)
+    for sha in range(-2, 14):
+        edge, half = (1 << 17 + sha, 1 << sha - 1) if sha > 0 else (1 << 17 + sha, 1)
+        near = [sign * edge + offset for sign in (-1, 1) for offset in (-half - 1, -half, -half + 1, -1, 0, 1, half - 1, half, half + 1)]
+        near = np.clip(near, -(1 << 31), (1 << 31) - 1)
+        machine.registers[:, :2, : len(near)] = [[rng.permutation(near), rng.permutation(near)] for _ in range(BATCH)]
+        machine.issue("normq", None, act=0, va=0, sc=0, len=len(near), sha=sha)
+        machine.issue("rms", None, sc=0, va=0, vb=1, len=len(near), sha=sha, shb=sha)
+        await machine.run()
+
+
+@cocotb.test()
 async def one_channel_three_hundred_times_the_others_keeps_its_scale(dut):
     rng = random_numbers()
     await start(dut)
