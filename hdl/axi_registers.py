@@ -86,6 +86,7 @@ class AxiRegisters(wiring.Component):
     """
 
     def __init__(self, config: CoreConfig, *, memory_size: int = 0, clock_hz: int = 0):
+        config.require_one_slot("the AXI registers")
         self.config = config
         self._constants = {"memory_size": memory_size, "program_words": config.program_words, "max_length": config.max_length,
                            "clock_hz": clock_hz}  # fmt: skip

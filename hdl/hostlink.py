@@ -49,6 +49,7 @@ class HostLink(wiring.Component):
     """
 
     def __init__(self, config: CoreConfig, *, memory_size: int, timeout: int, divisor: int = 1000, clock_hz: int = 0):
+        config.require_one_slot("the UART host link")
         if memory_size % config.beat_bytes or not 0 < memory_size <= 1 << 40:
             raise ValueError(f"expected a memory size of whole beats of {config.beat_bytes} bytes up to 2^40, got {memory_size!r}")
         self.config = config

@@ -66,6 +66,7 @@ class OnChipCore(wiring.Component):
     """
 
     def __init__(self, model: BakedModel, *, divisor: int):
+        model.config.require_one_slot("a text port")
         if len(model.program) > model.config.program_words:
             raise ValueError(f"expected at most {model.config.program_words} instructions, got {len(model.program)}")
         self._model, self._divisor = model, divisor

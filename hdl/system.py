@@ -48,6 +48,7 @@ class HostedCore(wiring.Component):
 
     def __init__(self, config: CoreConfig, chip: SdramChip, *, clock_mhz: float, divisor: int, cas_latency: int = 3, io_latency: int = 0,
                  init_clocks: int | None = None):  # fmt: skip
+        config.require_one_slot("a board's host link")
         self._config, self._chip, self._divisor, self._clock_mhz = config, chip, divisor, clock_mhz
         self._controller = SdramController(config, chip, clock_mhz=clock_mhz, cas_latency=cas_latency, io_latency=io_latency,
                                            init_clocks=init_clocks)  # fmt: skip

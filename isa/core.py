@@ -86,6 +86,16 @@ class CoreConfig:
         """Ternary weights consumed a clock when no one waits; each serves every slot."""
         return 5 * self.beat_bytes
 
+    def require_one_slot(self, what: str) -> None:
+        """Refuse a batch where the host has no way to tell sequences apart.
+
+        Raises:
+            ConfigError: a batch above 1.
+        """
+        if self.batch > 1:
+            raise ConfigError(f"core {self.name!r}: expected a batch of 1 for {what}, which has one queue of tokens, got {self.batch}; "
+                              "leave --batch out, or simulate the core")  # fmt: skip
+
     def replace(self, **changes) -> "CoreConfig":
         """A copy with some parameters changed, validated again."""
         return replace(self, **changes)

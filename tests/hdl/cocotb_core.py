@@ -19,7 +19,7 @@ from trilobit.isa.trits import pack
 from trilobit.sim.cycles import CycleModel
 from trilobit.sim.functional import FunctionalSimulator
 
-CONFIG = load_core(os.environ.get("PRESET", "tiny"))
+CONFIG = load_core(os.environ.get("PRESET", "tiny"), int(os.environ.get("BATCH", "1")))
 UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise", "control")
 
 
@@ -62,13 +62,15 @@ class Machine:
 
     def set_register(self, register: int, values: np.ndarray) -> None:
         """Write a register's SRAM through the simulator's back door."""
-        words = values.astype("<i4").reshape(-1, CONFIG.lanes)
+        words = values.astype("<i4").reshape(CONFIG.batch, -1, CONFIG.lanes).transpose(1, 0, 2)
         for k, word in enumerate(words):
             self._sram(register)[k].value = int.from_bytes(word.tobytes(), "little")
 
     def register(self, register: int) -> np.ndarray:
-        words = [self._sram(register)[k].value.to_unsigned().to_bytes(4 * CONFIG.lanes, "little") for k in range(CONFIG.words)]
-        return np.frombuffer(b"".join(words), dtype="<i4").astype(np.int64)
+        words = [self._sram(register)[k].value.to_unsigned().to_bytes(4 * CONFIG.word_elements, "little") for k in range(CONFIG.words)]
+        elements = np.frombuffer(b"".join(words), dtype="<i4").reshape(CONFIG.words, CONFIG.batch, CONFIG.lanes).astype(np.int64)
+        slots = elements.transpose(1, 0, 2).reshape(CONFIG.batch, CONFIG.max_length)
+        return slots[0] if CONFIG.batch == 1 else slots
 
     async def run(self, *, limit=200_000, on_retire=None, after=0) -> None:
         """From the start pulse until the core stops running, and ``after`` cycles more."""
@@ -145,10 +147,10 @@ async def compare(dut, program, registers, rng, *, latency, busy):
         if "vd" not in instruction.values:
             return
         got, expected = machine.register(instruction["vd"]), after[pc]
-        wrong = np.flatnonzero(got != expected)
+        wrong = np.argwhere(got != expected)
         assert not len(wrong), (
-            f"pc {pc} {instruction.name} {instruction.values}: element {wrong[0]} of v{instruction['vd']} is {got[wrong[0]]}, "
-            f"expected {expected[wrong[0]]}; {len(wrong)} differ"
+            f"pc {pc} {instruction.name} {instruction.values}: element {wrong[0]} of v{instruction['vd']} is {got[tuple(wrong[0])]}, "
+            f"expected {expected[tuple(wrong[0])]}; {len(wrong)} differ"
         )
 
     await machine.run(on_retire=check)

@@ -1,10 +1,28 @@
 """The whole core on both simulators."""
 
+import pytest
 from support import run_cocotb
 
+from trilobit.errors import ConfigError
+from trilobit.hdl.axi_registers import AxiRegisters
 from trilobit.hdl.core import Core
+from trilobit.hdl.hostlink import HostLink
 from trilobit.isa.core import load_core
 
 
 def test_core_runs_programs_as_the_functional_simulator_does(seed):
     run_cocotb(Core(load_core("tiny")), "trilobit_core", "cocotb_core", seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [2, 4])
+def test_every_slot_of_a_batch_has_the_functional_simulators_values_at_every_retirement(batch, seed):
+    run_cocotb(Core(load_core("tiny", batch)), "trilobit_core", "cocotb_core", testcase="random_programs", env={"BATCH": batch},
+               simulators=("verilator",), seed=seed)  # fmt: skip
+
+
+def test_hosts_with_one_queue_of_tokens_refuse_a_batch():
+    with pytest.raises(ConfigError, match="'tiny': expected a batch of 1 for the UART host link, which has one queue of tokens, got 2"):
+        HostLink(load_core("tiny", 2), memory_size=1536, timeout=300)
+    with pytest.raises(ConfigError, match="expected a batch of 1 for the AXI registers"):
+        AxiRegisters(load_core("tiny", 4))

@@ -11,9 +11,9 @@ from trilobit.isa.segments import gains_segment, matrix_segment
 from trilobit.isa.slots import stored_elements
 from trilobit.isa.spec import ISA
 from trilobit.isa.trits import pack
-from trilobit.sim.backend import Backend
+from trilobit.sim.backend import Backend, RunResult
 
-__all__ = ["VOCABULARY", "run_to_end", "sampling_program"]
+__all__ = ["VOCABULARY", "push_all", "run_to_end", "sampling_program"]
 
 VOCABULARY = 48
 WIDTH = 21  # columns, no multiple of anything
@@ -94,10 +94,15 @@ def sampling_program(config: CoreConfig, rng: np.random.Generator) -> Program:
     return Program("sampling", words, STATE + STATE_BYTES, STATE, regions)
 
 
-def run_to_end(backend: Backend, prompts: list[list[int]]):
-    """Push every slot's prompt, interleaved, run until the program stops, and return its result."""
+def push_all(backend: Backend, prompts: list[list[int]]) -> None:
+    """Push every slot's prompt, a token of each slot in turn."""
     for tokens in zip_longest(*prompts):
         for slot, token in enumerate(tokens):
             if token is not None:
                 backend.push([token], slot)
+
+
+def run_to_end(backend: Backend, prompts: list[list[int]]) -> RunResult:
+    """Push every slot's prompt, run until the program stops, and return its result."""
+    push_all(backend, prompts)
     return backend.run()

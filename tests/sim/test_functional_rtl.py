@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from batch_programs import VOCABULARY, push_all, run_to_end, sampling_program
 from functional_support import TINY, WINDOW, WRITE_START, code, gains, machine
 from test_functional_faults import MATRIX, NORMQ, NORMQ_GAIN, PRODUCT, STATIC, STEP
 
@@ -71,9 +72,19 @@ def test_both_backends_report_the_same_fault(name):
 
 @pytest.mark.parametrize("number", range(10))
 def test_random_programs_end_with_the_same_state(number, seed):
-    program, registers = random_program(np.random.default_rng([seed, number]), TINY)
-    functional = FunctionalSimulator(TINY, program)
-    with RtlSimulator(TINY, program) as rtl:
+    compare_states(TINY, number, seed)
+
+
+@pytest.mark.parametrize("batch", [2, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (4, 8))])
+@pytest.mark.parametrize("number", range(6))
+def test_random_programs_end_with_the_same_state_of_every_slot(batch, number, seed):
+    compare_states(TINY.replace(batch=batch), number, seed)
+
+
+def compare_states(config, number, seed):
+    program, registers = random_program(np.random.default_rng([seed, number]), config)
+    functional = FunctionalSimulator(config, program)
+    with RtlSimulator(config, program) as rtl:
         for sim in (functional, rtl):
             for index in range(8):
                 sim.set_register(index, registers[index])
@@ -84,3 +95,51 @@ def test_random_programs_end_with_the_same_state(number, seed):
         np.testing.assert_array_equal(np.asarray(rtl.memory), functional.memory)
         assert (result.retired, result.weights) == (expected.retired, expected.weights)
         assert result.counters["saturated"] == sum(expected.saturated.values())
+
+
+@pytest.mark.parametrize("batch", [2, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (4, 8))])
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_each_slot_of_the_rtl_emits_the_tokens_of_a_run_alone(batch, temperature, seed):
+    """Prompts of different lengths, and sequences that end at different tokens."""
+    rng = np.random.default_rng(seed)
+    prompts = [rng.integers(0, VOCABULARY, int(rng.integers(1, 9))).tolist() for _ in range(batch)]
+    prompts[1] *= 3
+    first_seed = (1 << 32) - 2
+    options = {"temperature": temperature, "limit": 6, "eos": int(rng.integers(0, VOCABULARY))}
+    alone = []
+    for slot, prompt in enumerate(prompts):
+        settings = HostSettings(seed=(first_seed + slot) % (1 << 32), **options)
+        functional = FunctionalSimulator(TINY, sampling_program(TINY, np.random.default_rng([seed, 1])), settings=settings)
+        alone.append(run_to_end(functional, [prompt]).tokens)
+    config = TINY.replace(batch=batch)
+    program = sampling_program(config, np.random.default_rng([seed, 1]))
+    with RtlSimulator(config, program, settings=HostSettings(seed=first_seed, **options)) as rtl:
+        streamed: list[tuple[int, int]] = []
+        push_all(rtl, prompts)
+        result = rtl.run(on_slot_token=lambda token, slot: streamed.append((token, slot)))
+    assert result.halted, result
+    assert [result.tokens_of(slot) for slot in range(batch)] == alone
+    assert streamed == list(zip(result.tokens, result.slots, strict=True))
+
+
+@pytest.mark.parametrize(
+    "instruction, cause",
+    [
+        (("ldv", {"vd": 0, "addr": WINDOW - 128, "len": 33}), 3),  # 34 elements of either slot
+        (("sv", {"va": 0, "addr": WINDOW - 128, "len": 33}), 3),
+        (("sv", {"va": 0, "addr": WINDOW - 128, "len": 31}), 0),
+        (("emb", {"vd": 0, "addr": WINDOW - 64, "len": 8, "pitch": 16, "rows": 5}), 3),  # the last slot's row alone
+        (("emb", {"vd": 0, "addr": WINDOW - 64, "len": 8, "pitch": 16, "rows": 4}), 7),
+    ],
+)
+def test_slots_fault_as_in_the_functional_simulator(instruction, cause):
+    config = TINY.replace(batch=2)
+    program = Program("fault", code("wait", instruction, "halt"), WINDOW, WRITE_START)
+    results = []
+    with RtlSimulator(config, program) as rtl:
+        for sim in (FunctionalSimulator(config, program), rtl):
+            push_all(sim, [[3], [4]])
+            result = sim.run()
+            results.append((result.fault, result.fault_pc, result.halted))
+            assert not sim.register(0).any()
+    assert results[0] == results[1] == (cause, 1 if cause else 0, not cause)

@@ -232,8 +232,9 @@ class Board:
         """Whether what was compiled for a core runs on this board.
 
         Raises:
-            ConfigError: another beat, fewer elements or words.
+            ConfigError: another beat, fewer elements or words, or a batch above 1.
         """
+        config.require_one_slot("a board")
         i = self.identity
         if (i.beat_bytes, i.lanes) != (config.beat_bytes, config.lanes):
             raise ConfigError(f"expected a bundle for {i.beat_bytes} bytes a beat and {i.lanes} lanes, as the board has, got core "
