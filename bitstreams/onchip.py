@@ -23,8 +23,9 @@ MODEL = "shakespeare-onchip"
 """The model that ships for these boards."""
 TEMPERATURE, LIMIT = 0.8, 1000
 MEMORY = f"latency:{LATENCY},outstanding={OUTSTANDING}"
-CORE_BLOCKS = 16
-"""Block RAMs of the core `onchip` itself: eight registers, four tables, and the buffers of activations, norms, gains and instructions."""
+CORE_BLOCKS = 19
+"""Block RAMs that the core `onchip` takes at most: eight registers, four in tables, four of instructions (fewer where bits of all are
+the same), and the buffers of activations, norms and gains."""
 UNITS = [*(f"system.core.{unit}" for unit in CORE_UNITS), "system.core", "system.memory", "system.text", "system.receiver",
          "system.transmitter", "system"]  # fmt: skip
 

@@ -59,7 +59,7 @@ def test_the_model_that_ships_fits_and_its_speed_is_the_cycle_models(bundle):
 
 def test_a_model_that_is_too_large_is_refused_with_the_numbers(tmp_path):
     compile_model("shakespeare-tiny", load_core("onchip"), tmp_path / "bundle")
-    with pytest.raises(ConfigError, match=r"117,104 bytes take 58 block RAMs beside the core's 16, of 56; a model of at most 81,920 bytes"):
+    with pytest.raises(ConfigError, match=r"117,104 bytes take 58 block RAMs beside the core's 19, of 56; a model of at most 75,776 bytes"):
         load_model(BOARD, tmp_path / "bundle")
     result = run("build", "onchip_25f", "--bundle", tmp_path / "bundle", "-o", tmp_path / "out")
     assert result.exit_code == 2 and "58 block RAMs" in result.output and not (tmp_path / "out").exists()
