@@ -16,7 +16,7 @@ if "-V" in sys.argv:
 pathlib.Path("ran").write_text("")
 cells = {f"system.core.rowwise.a{k}": {"type": "LUT4"} for k in range(%(luts)d)}
 cells |= {"system.core.pc.c": {"type": "CCU2C"}, "system.controller.ff": {"type": "TRELLIS_FF"}, "x": {"type": "DP16KD"}}
-top = sys.argv[sys.argv.index("-p") + 1].split("-top ")[1].split()[0]
+top = sys.argv[sys.argv.index("-p") + 1].split("-top ")[1].split()[0].rstrip(";")
 pathlib.Path("top.json").write_text(json.dumps({"modules": {top: {"cells": cells}}}))
 """
 

@@ -1,14 +1,20 @@
 """Models for boards without memory: what is built in, what is refused and by which numbers, the files that are written."""
 
+import hashlib
 import json
 import re
+from dataclasses import asdict, replace
+from importlib import resources
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from trilobit.assembler.bundle import load_bundle
 from trilobit.assembler.compiler import compile_model
+from trilobit.bitstreams import up5k
 from trilobit.bitstreams.onchip import MEMORY, bake, check_blocks, load_model
+from trilobit.bitstreams.timing import missed_clocks
 from trilobit.cli import main
 from trilobit.errors import ConfigError
 from trilobit.hdl.onchip_boards import ONCHIP_BOARDS, find_any_board
@@ -19,6 +25,8 @@ from trilobit.sim.cycles_backend import CycleBackend
 from trilobit.text import Tokenizer
 
 BOARD = ONCHIP_BOARDS["onchip_25f"]
+FOLDER = Path(str(resources.files("trilobit.bitstreams")))
+KEPT = sorted(path for name in ONCHIP_BOARDS for path in (FOLDER / name).glob(f"trilobit_{name}-*.json") if "missed" not in path.name)
 
 
 def run(*arguments):
@@ -98,3 +106,42 @@ def test_the_files_of_a_board_hold_the_model(bundle, tmp_path):
     script = (tmp_path / "trilobit_onchip_25f.ys").read_text()
     assert "read_verilog trilobit_onchip_25f.v\n" in script and 'setattr -set ram_style "distributed" *.core.outputs/m:*\n' in script
     assert "LOCATE" in (tmp_path / "trilobit_onchip_25f.lpf").read_text()
+
+
+def test_a_build_says_what_it_holds_and_how_fast_it_writes(bundle, tools, tmp_path, monkeypatch):
+    """With tools that only pretend, whose clock is 60 MHz."""
+    tools()
+    monkeypatch.setitem(ONCHIP_BOARDS, "onchip_25f", replace(BOARD, clock_mhz=60.0))
+    result = run("build", "onchip_25f", "--bundle", bundle.folder, "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["model"]["name"] == "shakespeare-onchip" and report["model"]["ternary_weights"] == 261_360
+    assert report["core"]["name"] == "onchip" and "sdram_mhz" not in report and "not run on a board" in report["evidence"]
+    assert report["speed"]["tokens_per_second"] == pytest.approx(60e6 / report["speed"]["cycles_per_token"])
+    assert "--25k" in report["nextpnr"] and 'ram_style "distributed" *.core.prompts/m:*' in report["yosys"]
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".bit", ".json"}
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_a_kept_report_is_whole(path, bundle):
+    report = json.loads(path.read_text())
+    board = ONCHIP_BOARDS[path.parent.name]
+    assert report["board"] == board.name and report["clock_mhz"] == board.clock_mhz and not missed_clocks(report["clocks"])
+    assert all(report["resources"][key] <= report["available"][key] for key in report["resources"])
+    assert sum(unit["luts"] for unit in report["units"].values()) == report["synthesised"]["luts"]
+    assert report["model"]["model_blocks"] + report["model"]["core_blocks"] >= report["resources"]["brams"]
+    assert report["model"]["window_size"] == bundle.manifest.window_size
+    data = path.with_suffix(".bit").read_bytes()
+    assert len(data) == report["bitstream_bytes"] and hashlib.sha256(data).hexdigest() == report["bitstream_sha256"]
+    text = (Path(__file__).parents[2] / "docs" / "onchip.md").read_text()
+    figures = [f"{report['fmax_mhz']} MHz", f"{report['resources']['luts']:,}", f"{report['speed']['tokens_per_second']:,.0f}"]
+    assert all(figure in text for figure in figures), figures
+
+
+def test_an_up5k_is_too_small_by_the_kept_count():
+    report = json.loads(resources.files("trilobit.bitstreams").joinpath("up5k/report.json").read_text())
+    assert report["available"] == up5k.AVAILABLE and report["parameters"] == asdict(up5k.smallest_core())
+    assert all(report["excess"][key] > 1 for key in ("luts", "dsps", "brams")) and "not placed" in report["evidence"]
+    text = (Path(__file__).parents[2] / "docs" / "onchip.md").read_text()
+    for key, available in up5k.AVAILABLE.items():
+        assert f"| {report['resources'][key]:,} | {available:,} | {report['excess'][key]:.2f} |" in text
