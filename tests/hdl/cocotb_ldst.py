@@ -9,19 +9,21 @@ from support import cycle, put, random_numbers, start, step
 
 from trilobit.hdl.ldst import LoadStore
 from trilobit.isa.core import load_core
+from trilobit.isa.slots import element_places, interleave, stored_elements
 from trilobit.isa.spec import ISA
 
-CONFIG = load_core(os.environ.get("PRESET", "tiny"))
-LANES, N = CONFIG.lanes, CONFIG.beat_bytes
+CONFIG = load_core(os.environ.get("PRESET", "tiny"), int(os.environ.get("BATCH", "1")))
+LANES, N, BATCH = CONFIG.lanes, CONFIG.beat_bytes, CONFIG.batch
 WINDOW = 1 << 15
+LONGEST = stored_elements(CONFIG, CONFIG.max_length)  # in memory
 
 
 class Registers:
-    """Answers the unit's register ports from a NumPy array [8, max_length]."""
+    """Answers the unit's register ports from a NumPy array [8, batch, max_length]."""
 
     def __init__(self, dut, rng):
         self.dut, self.rng = dut, rng
-        self.values = rng.integers(-(1 << 31), 1 << 31, (8, CONFIG.max_length))
+        self.values = rng.integers(-(1 << 31), 1 << 31, (8, BATCH, CONFIG.max_length))
         self.stall = 0.0
         cocotb.start_soon(self._serve())
 
@@ -36,29 +38,31 @@ class Registers:
             if dut.read__en.value == 1:
                 assert read_ok, "read a word that was not ready"
                 first = dut.read__addr.value.to_unsigned() * LANES
-                word = self.values[dut.read__reg.value.to_unsigned(), first : first + LANES]
+                word = self.values[dut.read__reg.value.to_unsigned(), :, first : first + LANES]
                 data = int.from_bytes(word.astype("<i4").tobytes(), "little")
             if dut.write__en.value == 1:
                 first = dut.write__addr.value.to_unsigned() * LANES
-                bits = dut.write__data.value.to_unsigned().to_bytes(4 * LANES, "little")
-                word = np.frombuffer(bits, dtype="<i4")
+                bits = dut.write__data.value.to_unsigned().to_bytes(4 * LANES * BATCH, "little")
+                word = np.frombuffer(bits, dtype="<i4").reshape(BATCH, LANES)
                 for j in range(LANES):
                     if int(dut.write__mask.value) >> j & 1:
-                        self.values[dut.write__reg.value.to_unsigned(), first + j] = word[j]
+                        self.values[dut.write__reg.value.to_unsigned(), :, first + j] = word[:, j]
             await step(dut)
             if data is not None:
                 dut.read__data.value = data
 
 
-async def run(dut, mnemonic, **fields) -> int:
-    """Run one instruction; clocks from the cycle of its command to that of its retirement."""
+async def run(dut, mnemonic, *, count_saturated=False, **fields) -> int:
+    """Run one instruction; clocks from the cycle of its command to that of its retirement, or the elements that saturated."""
     await put(dut, "cmd", word=ISA.encode(mnemonic, **fields), pc=7)
+    saturated = 0
     for clocks in range(1, 100_000):
         await cycle(dut)
+        saturated += int(dut.saturated.value)
         if dut.retire__valid.value == 1:
             assert dut.retire__pc.value == 7
             await step(dut)
-            return clocks
+            return saturated if count_saturated else clocks
         await step(dut)
     raise AssertionError(f"{mnemonic} did not retire")
 
@@ -82,31 +86,37 @@ async def loads_and_stores(dut):
     for length in lengths(rng):
         for wide in (0, 1):
             size = 4 if wide else 2
-            addr = int(rng.integers(0, (WINDOW - size * CONFIG.max_length) // 64)) * 64
+            addr = int(rng.integers(0, (WINDOW - size * LONGEST) // 64)) * 64
             before = registers.values[3].copy()
             await run(dut, "ldv", vd=3, addr=addr, len=length, wide=wide)
-            expected = memory.data[addr : addr + size * length].view("<i4" if wide else "<i2")
-            assert (registers.values[3][:length] == expected).all(), f"ldv len={length} wide={wide}"
-            assert (registers.values[3][length:] == before[length:]).all(), "elements beyond the length changed"
-            addr = int(rng.integers(0, (WINDOW - size * CONFIG.max_length) // 64)) * 64
+            expected = memory.data[addr:][: size * stored_elements(CONFIG, length)].view("<i4" if wide else "<i2")
+            expected = expected[element_places(CONFIG, length)]
+            assert (registers.values[3, :, :length] == expected).all(), f"ldv len={length} wide={wide}"
+            assert (registers.values[3, :, length:] == before[:, length:]).all(), "elements beyond the length changed"
+            addr = int(rng.integers(0, (WINDOW - size * LONGEST) // 64)) * 64
             image = memory.data.copy()
-            values = registers.values[5][:length]
-            stored = values if wide else np.clip(values, -(1 << 15), (1 << 15) - 1)
-            image[addr : addr + size * length] = np.frombuffer(stored.astype("<i4" if wide else "<i2").tobytes(), dtype=np.uint8)
-            await run(dut, "sv", va=5, addr=addr, len=length, wide=wide)
+            words = length if BATCH == 1 else -(-length // LANES) * LANES
+            values = registers.values[5, :, :words]
+            kept = values if wide else np.clip(values, -(1 << 15), (1 << 15) - 1)
+            stored = interleave(CONFIG, kept).astype("<i4" if wide else "<i2")
+            image[addr : addr + stored.nbytes] = np.frombuffer(stored.tobytes(), dtype=np.uint8)
+            saturated = await run(dut, "sv", count_saturated=True, va=5, addr=addr, len=length, wide=wide)
             assert (memory.data == image).all(), f"sv len={length} wide={wide}"
+            assert saturated == np.count_nonzero(kept[:, :length] != values[:, :length])
 
 
 @cocotb.test()
 async def embedding_rows(dut):
-    """The row of the token; pitch and base as given; a row outside the window faults without a request."""
+    """The row of each slot's token; pitch and base as given; a row outside the window faults without a request."""
     rng, memory, registers = await set_up(dut, latency=2, busy=0.2)
     for length in lengths(rng)[:4]:
-        token, pitch = int(rng.integers(0, 20)), 16 * int(rng.integers(1, 12))
-        dut.token.value = token
+        tokens, pitch = rng.integers(0, 20, BATCH).tolist(), 16 * int(rng.integers(1, 12))
+        dut.token.value = sum(token << 24 * slot for slot, token in enumerate(tokens))
+        before = registers.values[1].copy()
         await run(dut, "emb", vd=1, addr=1024, len=length, pitch=pitch, rows=20)
-        row = memory.data[1024 + token * pitch :][: 2 * length].view("<i2")
-        assert (registers.values[1][:length] == row).all()
+        rows = [memory.data[1024 + token * pitch :][: 2 * length].view("<i2") for token in tokens]
+        assert (registers.values[1, :, :length] == rows).all()
+        assert (registers.values[1, :, length:] == before[:, length:]).all()
     dut.token.value = 1000
     asked = len(memory.reads)
     await put(dut, "cmd", word=ISA.encode("emb", vd=1, addr=1024, len=4, pitch=64, rows=2000), pc=1)
@@ -146,3 +156,5 @@ async def load_latency(dut):
         for wide in (0, 1):
             clocks = await run(dut, "ldv", vd=1, addr=0, len=length, wide=wide)
             assert clocks == LoadStore.load_clocks(CONFIG, length, wide), f"len={length} wide={wide}: {clocks}"
+        clocks = await run(dut, "emb", vd=1, addr=0, len=length, pitch=16, rows=20)
+        assert clocks == BATCH * LoadStore.row_clocks(CONFIG, length), f"len={length}: {clocks}"
