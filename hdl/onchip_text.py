@@ -27,7 +27,8 @@ class TextPort(wiring.Component):
     A prompt is the characters up to :data:`GO` (PROMPT_TOKENS tokens at most), a newline among them as any other; the core is started
     when all of it is in the core's queue, so that no pause of the sender can be taken for its end. A character that the model
     does not know is its unknown token. While the core runs, only :data:`STOP` is listened to. Tokens without a character (the end of
-    a text) are not sent; behind the last one comes :data:`END`. The first run after power-on has the seed ``seed``; it rises by one with each answer that ends.
+    a text) are not sent; behind the last one comes :data:`END`. The first run after power-on has the seed ``seed``; it rises by
+    one with each answer that ends.
 
     Parameters
     ----------
