@@ -11,11 +11,11 @@ from trilobit.hdl.interfaces import MemorySignature
 from trilobit.hdl.memshare import MemoryShare
 from trilobit.isa.core import CoreConfig
 
-__all__ = ["AxiCore"]
+__all__ = ["HOST_INPUTS", "HOST_OUTPUTS", "AxiCore"]
 
-_HOST_OUTPUTS = ("prog_en", "prog_addr", "prog_data", "program_length", "start", "window_size", "write_start", "eos", "limit", "seed",
+HOST_OUTPUTS = ("prog_en", "prog_addr", "prog_data", "program_length", "start", "window_size", "write_start", "eos", "limit", "seed",
                  "temperature_m", "temperature_e", "prompt_valid", "prompt_token", "out_ready", "counter_select")  # fmt: skip
-_HOST_INPUTS = ("prompt_ready", "out_valid", "out_token", "running", "halted", "waiting", "fault", "fault_pc", "counter_value")
+HOST_INPUTS = ("prompt_ready", "out_valid", "out_token", "running", "halted", "waiting", "fault", "fault_pc", "counter_value")
 
 
 class AxiCore(wiring.Component):
@@ -61,9 +61,9 @@ class AxiCore(wiring.Component):
             for name, member in port.signature.members.items():
                 inner, outer = getattr(port, name), getattr(self, prefix + name)
                 m.d.comb += outer.eq(inner) if member.flow == Flow.Out else inner.eq(outer)
-        for name in _HOST_OUTPUTS:
+        for name in HOST_OUTPUTS:
             m.d.comb += getattr(core, name).eq(getattr(registers, name))
-        for name in _HOST_INPUTS:
+        for name in HOST_INPUTS:
             m.d.comb += getattr(registers, name).eq(getattr(core, name))
         m.d.sync += drained.eq(resetting & ~share.core_busy)
         with m.If(registers.core_reset):

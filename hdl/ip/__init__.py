@@ -12,7 +12,7 @@ from trilobit.hdl.axi_registers import AXI_MAP, LITE_ADDRESS_BITS
 from trilobit.hdl.verilog import standalone_verilog
 from trilobit.isa.core import CoreConfig
 
-__all__ = ["TOP", "ip_files", "memory_image"]
+__all__ = ["TOP", "environment", "ip_files", "memory_image"]
 
 TOP = "trilobit_axi"
 # What a tool calls the files, by template.
@@ -47,13 +47,18 @@ def ip_files(config: CoreConfig) -> dict[str, str]:
         "top": TOP, "version": __version__, "core": config, "ports": ports, "words": words, "range": 1 << LITE_ADDRESS_BITS,
         "lite_bits": LITE_ADDRESS_BITS, "manager": _bus(ports, "m_axi_"), "lite": _bus(ports, "s_axi_"),
     }  # fmt: skip
-    environment = jinja2.Environment(
+    templates = environment()
+    files = {name: templates.get_template(template).render(context) for template, name in _FILES.items()}
+    return {f"{TOP}.v": standalone_verilog(top, TOP)} | files
+
+
+def environment() -> jinja2.Environment:
+    """The templates of this folder."""
+    return jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: resources.files("trilobit.hdl.ip").joinpath(name).read_text()),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         autoescape=lambda name: name is not None and name.endswith(".xml.j2"),
     )  # fmt: skip
-    files = {name: environment.get_template(template).render(context) for template, name in _FILES.items()}
-    return {f"{TOP}.v": standalone_verilog(top, TOP)} | files
 
 
 def _width(shape) -> int:

@@ -9,6 +9,7 @@ import trilobit
 from trilobit.errors import ConfigError
 from trilobit.hdl.axi import AxiMaster
 from trilobit.hdl.axi_core import AxiCore
+from trilobit.hdl.axi_hosted import AxiHosted
 from trilobit.hdl.axi_registers import AXI_MAP, LITE_ADDRESS_BITS
 from trilobit.isa.core import load_core
 
@@ -24,6 +25,13 @@ def test_the_driver_runs_a_bundle_over_the_bus(tmp_path, seed):
     core = load_core("tiny")
     trilobit.compile(TOY, core, tmp_path / "bundle")
     run_cocotb(AxiCore(core), "trilobit_axi", "cocotb_axi_driver", env={"PRESET": "tiny", "BUNDLE": tmp_path / "bundle"},
+               simulators=("verilator",), seed=seed)  # fmt: skip
+
+
+def test_a_board_without_a_processor_has_its_host_at_a_serial_line(seed):
+    memory, divisor = 1 << 18, 4
+    component = AxiHosted(load_core("tiny"), memory_size=memory, divisor=divisor)
+    run_cocotb(component, "trilobit_hosted", "cocotb_axi_hosted", env={"PRESET": "tiny", "DIVISOR": divisor, "MEMORY": memory},
                simulators=("verilator",), seed=seed)  # fmt: skip
 
 

@@ -10,7 +10,12 @@ from trilobit.output import batch_option, json_option, print_json, print_table, 
 @click.command(name="verilog")
 @click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with its parameters; default the board's.")
 @batch_option
-@click.option("--board", "board_name", metavar="NAME", help="A board's top (ulx3s_85f, icepi_zero, ...), with its pins and memory.")
+@click.option(
+    "--board",
+    "board_name",
+    metavar="NAME",
+    help="A board's top (ulx3s_85f, icepi_zero, ...), or its project for a vendor's tool (arty_a7, arty_a7_35, kv260, de10_nano).",
+)
 @click.option("--wrapper", type=click.Choice(["axi"]), help="The core as IP with AXI ports, and what other flows need of it.")
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="BUNDLE",
               help="With --wrapper: its core, and its memory image and program for test benches; for onchip_...: built in.")  # fmt: skip
@@ -105,9 +110,11 @@ def _write_wrapper(core_name: str | None, bundle_folder: Path | None, output: Pa
 
 def _write_board(board_name: str, core_name: str | None, output: Path, as_json: bool) -> None:
     from trilobit.hdl.boards import board_files
+    from trilobit.hdl.ip.projects import VENDOR_BOARDS, project_files
     from trilobit.isa.core import load_core
 
-    _print_board(board_files(board_name, load_core(core_name) if core_name else None), output, as_json)
+    write = project_files if board_name in VENDOR_BOARDS else board_files
+    _print_board(write(board_name, load_core(core_name) if core_name else None), output, as_json)
 
 
 def _write_onchip(board_name: str, core_name: str | None, bundle: Path | None, output: Path, as_json: bool) -> None:
