@@ -28,6 +28,7 @@ def test_the_driver_runs_a_bundle_over_the_bus(tmp_path, seed):
                simulators=("verilator",), seed=seed)  # fmt: skip
 
 
+@pytest.mark.slow  # a build of its own
 def test_a_board_without_a_processor_has_its_host_at_a_serial_line(seed):
     memory, divisor = 1 << 18, 4
     component = AxiHosted(load_core("tiny"), memory_size=memory, divisor=divisor)
