@@ -137,6 +137,7 @@ def on_chip_memories(core: CoreConfig) -> dict[str, int]:
     word = 8 * core.beat_bytes
     act_beats = -(-core.max_length // core.beat_bytes)
     block = min(core.burst_beats, 4096 // core.beat_bytes)
+    rows = {"embedding rows": (core.batch - 1) * 16 * core.max_length} if core.batch > 1 else {}  # of all slots but the last
     return {
         "vector registers": core.batch * 8 * 32 * core.max_length,
         "activation buffers": core.batch * 2 * max(_power(act_beats), 2) * word,
@@ -145,6 +146,7 @@ def on_chip_memories(core: CoreConfig) -> dict[str, int]:
         "gain buffer": _power(core.gain_buffer_elements * 2 // core.beat_bytes) * word,
         "stream landing queue": max(4 * block, 64) * word,
         "load queue": core.load_fifo_beats * word,
+        **rows,
         "instruction memory": 128 * core.program_words,
     }
 

@@ -103,13 +103,14 @@ def test_slower_memory_costs_cycles_and_its_pins_are_the_peak():
     assert estimate(**case, memory="ddr3-667", clock_mhz=400).peak_bytes_per_cycle < 4 == ideal.peak_bytes_per_cycle
 
 
-def test_on_chip_memories_are_those_of_the_verilog():
-    core = load_core("tiny")
+@pytest.mark.parametrize("batch", [1, 4])
+def test_on_chip_memories_are_those_of_the_verilog(batch):
+    core = load_core("tiny", batch)
     declared = re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\]", core_verilog(core))
     sizes = Counter((int(width) + 1) * (int(depth) + 1) for width, depth in declared)
     claimed = on_chip_memories(core)
     registers, norm = claimed.pop("vector registers"), claimed.pop("norm buffer")
-    assert sizes[registers // 8] >= 8 and sizes[norm // core.lanes] >= core.lanes
+    assert sizes[registers // 8] >= 8 and sizes[norm // core.word_elements] >= core.word_elements
     assert all(sizes[bits] for bits in claimed.values()), f"{claimed} of {sizes}"
 
 
