@@ -179,6 +179,22 @@ def test_faults_come_in_the_same_cycle(name):
     assert results[0] == results[1] and results[0][0]
 
 
+@pytest.mark.parametrize("rows", [5, 4])
+def test_a_bad_token_of_the_last_slot_alone_faults_in_the_same_cycle(rows):
+    """Its row leaves the window, or the table has none."""
+    config = BATCHES["tiny-batch2"]
+    emb = ("emb", {"vd": 0, "addr": WINDOW - 64, "len": 8, "pitch": 16, "rows": rows})
+    program = Program("fault", code("wait", ("emb", emb[1] | {"addr": 0}) if rows == 5 else "nop", emb, "halt"), WINDOW, WRITE_START)
+    results = []
+    for backend in (RtlSimulator(config, program), CycleModel(program, config)):
+        with backend:
+            for slot in range(2):
+                backend.push([3 + slot], slot)
+            result = backend.run(max_cycles=50_000)
+            results.append((result.fault, result.fault_pc, result.cycles))
+    assert results[0] == results[1] and results[0][:2] == (3 if rows == 5 else 7, 2)
+
+
 @pytest.mark.parametrize("memory", ["ideal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sdram", "ddr3-667"))])
 def test_whole_tokens_of_a_shipped_model_take_the_same_cycles(memory):
     compiled = compile_model("tales", "ulx3s")
