@@ -1,0 +1,152 @@
+"""What cores take on each family of FPGAs, by unit: a page out of the kept counts.
+
+``python bench/area.py [--write]`` prints the page, or writes docs/reference/area.md, from ``bench/results/area/*.json``
+(``python -m trilobit.bitstreams.counts PRESET --family F --keep bench/results/area`` makes those) and from the kept reports of what was
+placed and routed (``bitstreams/*/report.json``).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from trilobit.bitstreams.counts import COLUMNS, FAMILIES, VARIANTS
+from trilobit.output import write_text
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "area"
+ROUTED = HERE.parent / "bitstreams"
+PAGE = HERE.parent / "docs" / "reference" / "area.md"
+HEAD = ["LUTs", "LUTs as memory", "registers", "carry cells", "DSPs", "block RAMs"]
+RAMS = {"xc7": "36 Kbit", "xcup": "36 Kbit", "cyclonev": "10 Kbit", "ecp5": "18 Kbit"}
+
+Report = dict[str, Any]
+
+
+def load(folder: Path = RESULTS) -> dict[tuple[str, str], Report]:
+    """The kept counts: (preset, family) -> report; presets from narrow to wide, families in their usual order."""
+    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    order = {family: k for k, family in enumerate(FAMILIES)}
+    reports.sort(key=lambda r: (r["core"]["beat_bytes"], r["core"]["lanes"], r["core"]["max_length"], r["preset"], order[r["family"]]))
+    return {(r["preset"], r["family"]): r for r in reports}
+
+
+def number(value: float) -> str:
+    """With thousands apart; halves of a block stay."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def totals(reports: dict[tuple[str, str], Report]) -> str:
+    rows = []
+    for (preset, family), report in reports.items():
+        total, weights = report["total"], 5 * report["core"]["beat_bytes"]
+        luts = total["luts"] + total["memory_luts"] + (2 if family == "ecp5" else family == "cyclonev") * total["carries"]
+        rows.append([f"`{preset}`", FAMILIES[family], *(number(total[column]) for column in COLUMNS), f"{luts / weights:,.0f}"])
+    return table(
+        ["core", "family", "LUTs", "LUTs as memory", "registers", "carry cells", "DSPs", "block RAMs", "LUTs a weight per clock"], rows
+    )
+
+
+def by_unit(reports: dict[tuple[str, str], Report], preset: str) -> str:
+    mine = {family: report for (name, family), report in reports.items() if name == preset}
+    units = list(next(iter(mine.values()))["units"])
+    rows = []
+    for unit in [*units, "total"]:
+        row = [unit]
+        for report in mine.values():
+            counts = report["total"] if unit == "total" else report["units"][unit]
+            row += [number(counts["luts"] + counts["memory_luts"]), *(number(counts[c]) for c in ("registers", "carries", "dsps", "brams"))]
+        rows.append(row)
+    return table(["unit", *(f"{family} {what}" for family in mine for what in ("LUTs", "registers", "carries", "DSPs", "RAMs"))], rows)
+
+
+def against_length(reports: dict[tuple[str, str], Report]) -> str:
+    rows = []
+    for family in FAMILIES:
+        for name in VARIANTS:
+            if report := reports.get((name, family)):
+                total = report["total"]
+                rows.append([FAMILIES[family], str(report["core"]["max_length"]), *(number(total[c]) for c in COLUMNS)])
+    return table(["family", "d", *HEAD], rows)
+
+
+def routed() -> str:
+    rows = []
+    for path in sorted(ROUTED.glob("*/report.json")):
+        report = json.loads(path.read_text())
+        if "core" not in report or "resources" not in report:
+            continue
+        used, config = report["resources"], report["core"]
+        rows.append([f"`{config['name']}`", report["device"], *(number(used[c]) for c in ("luts", "registers", "dsps", "brams")),
+                     f"{report['fmax_mhz']} MHz", report["evidence"]])  # fmt: skip
+    return table(["core", "device", "LUTs (TRELLIS_COMB)", "registers", "DSPs", "block RAMs", "clock", "evidence"], rows)
+
+
+def page(reports: dict[tuple[str, str], Report]) -> str:
+    presets = list(dict.fromkeys(preset for preset, _ in reports))
+    tools = ", ".join(sorted({report["yosys"] for report in reports.values()}))
+    commits = ", ".join(sorted({str(report["commit"]) for report in reports.values()}))
+    units = "\n".join(f"### `{preset}`\n\n{by_unit(reports, preset)}" for preset in presets)
+    return f"""\
+# Area by family and unit
+
+<!-- python bench/area.py --write -->
+
+What cores take (`Core`, without a board's host link and memory controller) after **synthesis by Yosys**: counts of cells, not placed, not
+routed, and no vendor's tool has seen them. Made with {tools} at commit {commits}; each result in
+`bench/results/area` has the hash of its Verilog, Yosys' command and every cell. The hierarchy is kept, so each cell belongs to one unit;
+nothing is optimised across the borders of modules.
+
+```
+python -m trilobit.bitstreams.counts PRESET --family xc7 --keep bench/results/area
+python bench/area.py --write
+```
+
+PRESET is a preset, a YAML file or one of {", ".join(f"`{name}`" for name in VARIANTS)}; families are
+{", ".join(f"`{family}` ({name})" for family, name in FAMILIES.items())}. A core of 4 bytes a beat takes
+minutes, one of 64 much longer; modules that were counted before are not synthesised again.
+
+- LUTs: LUT1 to LUT6 and inverters (AMD), ALUTs but those in carry chains (Cyclone V), LUT4 (ECP5). As memory: distributed RAM and
+  shift registers, in LUTs.
+- Carry cells: CARRY4 and CARRY8 beside the LUTs (AMD), ALUTs in arithmetic mode (Cyclone V, one ALUT each), CCU2C (ECP5, two LUT4 each).
+- DSPs: DSP48E1, DSP48E2; blocks of 27x27 or two of 18x18 (Cyclone V); MULT18X18D. Block RAMs:
+  {", ".join(f"{size} ({family})" for family, size in RAMS.items())}.
+- LUTs a weight per clock: LUTs, LUTs as memory, and carry cells as far as they are LUTs, over 5 weights a byte of the beat.
+
+{totals(reports)}
+## Against the vector's length
+
+The core of the paper's setting (one byte a clock, one lane) whose registers and norm unit hold d elements and whose gain buffer holds
+2 d. The paper reports its own core's area against d on a Stratix 10; those figures are not at hand here and are not quoted.
+
+{against_length(reports)}
+## Placed and routed
+
+What nextpnr made of cores out of context, flattened, for comparison; its LUTs count a carry cell as two and what brings carries in and
+out of chains.
+
+{routed()}
+## By unit
+
+LUTs with those used as memory; `core` is what stands between the units.
+
+{units}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/reference/area.md")
+    text = page(load())
+    if parser.parse_args().write:
+        write_text(PAGE, text)
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
