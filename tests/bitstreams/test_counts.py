@@ -109,8 +109,7 @@ def test_registers_and_multipliers_of_a_design_are_counted(design, family):
                 cells[kind.lstrip("\\")] += times * number
     total = unit_counts(cells, family)
     assert total["dsps"] == (1.5 if family == "cyclonev" else 3)
-    registers = {"xc7": 8, "xcup": 8}.get(family)  # theirs take the product's registers in
-    assert total["registers"] == registers if registers else total["registers"] >= 8
+    assert 8 <= total["registers"] <= 8 + 3 * 64, "DSPs take some of the products' registers in"
     assert total["brams"] == 0
 
 
