@@ -14,7 +14,7 @@ from trilobit.assembler.compiler import compile_model
 from trilobit.assembler.geometry import compile_geometry
 from trilobit.commands.estimate import command
 from trilobit.errors import ConfigError, ProgramError
-from trilobit.isa.core import load_core
+from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import HostSettings
@@ -63,8 +63,8 @@ def test_a_token_moves_its_stream_once(name, preset):
 
 
 def test_vectors_move_beside_the_stream():
-    for name, preset in (("64/3/64/40", "tiny"), ("tales", "ulx3s")):
-        core, g = load_core(preset), parse_geometry(name)
+    for name, preset in (("64/3/64/40", "tiny"), ("tales", "ulx3s"), ("36/2/52/47", load_core("tiny", 4))):
+        core, g = preset if isinstance(preset, CoreConfig) else load_core(preset), parse_geometry(name)
         counters, passes = (result := estimate(**subject(name, preset))).counters, result.passes
         assert counters["ldst_read_beats"] + counters["write_beats"] == passes * g.vector_beats(core)
 
@@ -145,6 +145,26 @@ def test_the_clock_changes_seconds_and_not_cycles():
     slow, fast = verb(SMALL, "--core", "tiny", "--clock", "50"), verb(SMALL, "--core", "tiny", "--clock", "100")
     assert slow["cycles_per_token"] == fast["cycles_per_token"]
     assert fast["tokens_per_second"] == pytest.approx(2 * slow["tokens_per_second"])
+
+
+def test_a_batch_makes_a_token_of_every_sequence_in_a_pass():
+    one, four = (verb("64/6/256/640", "--core", "ddr128", "--batch", batch) for batch in ("1", "4"))
+    assert (one["batch"], four["batch"]) == (1, 4) and four["tokens"] % 4 == 0
+    assert four["weight_bytes_per_token"] == one["weight_bytes_per_token"], "weights are read once for all"
+    assert four["tokens_per_second"] == pytest.approx(4 * four["tokens_per_second_per_sequence"])
+    assert four["tokens_per_second_per_sequence"] == pytest.approx(four["clock_mhz"] * 1e6 / four["cycles_per_token"])
+    assert one["cycles_per_token"] <= four["cycles_per_token"] < 1.5 * one["cycles_per_token"]
+    assert four["bytes_per_token"] > one["bytes_per_token"] and four["on_chip_bits"] > one["on_chip_bits"]
+    assert four["board"] is None
+    shown = CliRunner().invoke(command, ["64/6/256/640", "--core", "ddr128", "--batch", "4"], catch_exceptions=False).output
+    assert "cycles a pass" in shown and "of 4 sequences together" in shown
+
+
+def test_the_batch_of_a_bundle_is_its_own(tmp_path):
+    compile_model("tales", load_core("ulx3s", 2), tmp_path / "b")
+    assert verb(str(tmp_path / "b"))["batch"] == 2 == verb(str(tmp_path / "b"), "--core", "ulx3s")["batch"]
+    with pytest.raises(ConfigError, match="compiled for a batch of 2; compile the model with --batch 4, or leave --batch out"):
+        CliRunner().invoke(command, [str(tmp_path / "b"), "--batch", "4"], catch_exceptions=False)
 
 
 def test_a_shipped_model_is_estimated_by_its_own_program_and_its_core_has_a_board():
