@@ -21,6 +21,7 @@ from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult
 from trilobit.sim.cycles import CycleModel
+from trilobit.sim.cycles_backend import CycleBackend
 from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.memory import memories
 from trilobit.sim.rtl import RtlSimulator
@@ -212,6 +213,24 @@ def test_whole_tokens_of_a_shipped_model_take_the_same_cycles(memory):
     assert ours == theirs
     assert result.counters | {"saturated": expected.counters["saturated"]} == expected.counters
     assert (result.tokens, result.weights) == (expected.tokens, expected.weights)
+
+
+@pytest.mark.slow
+def test_whole_tokens_of_a_shipped_model_of_a_batch_have_the_same_values_and_cycles():
+    compiled = compile_model("tales", load_core("ulx3s", 2))
+    settings, prompts = HostSettings(limit=2, temperature=0.8, seed=7), [[1, 5, 9], [1]]
+    results, retires = [], []
+    for backend in (RtlSimulator, CycleBackend):
+        with backend(compiled.core, compiled.program, compiled.memory(), settings) as machine:
+            machine.record_retires = True
+            for slot, tokens in enumerate(prompts):
+                machine.push(tokens, slot)
+            results.append(machine.run())
+            retires.append(machine.retires)
+    rtl, model = results
+    assert rtl.halted and retires[0] == retires[1]
+    assert (rtl.tokens, rtl.slots, rtl.weights, rtl.counters) == (model.tokens, model.slots, model.weights, model.counters)
+    assert [len(rtl.tokens_of(slot)) for slot in range(2)] == [2, 2] and rtl.slots != [0, 1, 0, 1], "the second slot begins first"
 
 
 @pytest.mark.slow
