@@ -27,9 +27,6 @@ extern "C" uint64_t run(const uint8_t* beats, const Product* products, uint32_t 
         Vcore___024root___eval_nba(top.rootp);
     };
     top.eval();
-    top.rst = 1;
-    for (int i = 0; i < 3; ++i) tick();
-    top.rst = 0;
     top.P(write, ok) = 1;
     top.P(act, ok) = 1;
     top.P(act, scale_ok) = 1;

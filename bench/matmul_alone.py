@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import ClockDomain, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Flow
+from amaranth.lib.wiring import Flow, In
 
 from trilobit.hdl.matmul import TernaryMatmul
-from trilobit.hdl.verilog import to_verilog
+from trilobit.hdl.verilog import simulation_verilog
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA
 from trilobit.sim.rtl_build import TOP, build_library
@@ -35,11 +35,14 @@ class MatmulTop(wiring.Component):
 
     def __init__(self, config: CoreConfig):
         self.unit = TernaryMatmul(config)
-        super().__init__(dict(self.unit.signature.members.items()))
+        super().__init__({**dict(self.unit.signature.members.items()), "clk": In(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.unit = unit = self.unit
+        m.submodules.unit = DomainRenamer("unit")(unit := self.unit)
+        m.domains.sync = sync = ClockDomain(reset_less=True)
+        m.domains.unit = inner = ClockDomain()
+        m.d.comb += [sync.clk.eq(self.clk), inner.clk.eq(self.clk), inner.rst.eq(0)]
         for path, member, value in unit.signature.flatten(unit):
             outer = self
             for name in path:
@@ -81,7 +84,7 @@ class MatmulAlone:
     """Results are this times the sums: 2^bp and both scales, see below."""
 
     def __init__(self, config: CoreConfig, products: Sequence[Product], beats: np.ndarray, activations: np.ndarray, folder: Path):
-        build_library(folder, to_verilog(MatmulTop(config), TOP), {"harness.cpp": HARNESS.read_text()},
+        build_library(folder, simulation_verilog(MatmulTop(config), TOP, f"{TOP}.*"), {"harness.cpp": HARNESS.read_text()},
                       [f"-DBEAT_BYTES={config.beat_bytes}", f"-DLANES={config.lanes}"], waves=False, log=folder / "log")  # fmt: skip
         self._run = ctypes.CDLL(str(folder / "core.so")).run
         self._run.restype = ctypes.c_uint64

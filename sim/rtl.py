@@ -77,8 +77,8 @@ class RtlSimulator(Backend):
         self._memory = initial_memory(program, memory)
         if waves is not None and not Path(waves).absolute().parent.is_dir():
             raise ConfigError(f"expected a folder to write {waves} in, found none")
-        library = simulator_library(config, core_verilog(config, gated_clocks=gated_clocks), gated_clocks=gated_clocks,
-                                    waves=waves is not None)  # fmt: skip
+        library = simulator_library(config, core_verilog(config, gated_clocks=gated_clocks, waves=waves is not None),
+                                    gated_clocks=gated_clocks, waves=waves is not None)  # fmt: skip
         self._lib = _load(library)
         if (self._lib.sim_beat_bytes(), self._lib.sim_lanes(), self._lib.sim_batch()) != (config.beat_bytes, config.lanes, config.batch):
             raise ToolError(f"{library} was built for another core; delete it and try again")

@@ -21,14 +21,14 @@ TOP = "trilobit_sim"
 VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-lint", "--prefix", "Vcore",
                    "--top-module", TOP, "--output-split", "40000")  # fmt: skip
 # The precompiled header is built with other flags than it is used with: include it as text.
-MAKE_FLAGS = ("OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
+MAKE_FLAGS = ("OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
 CXX_FLAGS = ("-std=gnu++17", "-O3", "-fPIC")
 HARNESS = ("harness.cpp", "harness.h", "trace.h", *MEMORY_HEADERS)
 WAVES = ("waves/lz4.h", "waves/zlib.h")  # what Verilator's FST writer needs of those libraries
 
 
-def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
-    """Verilog of the core as the simulator uses it (:class:`trilobit.sim.rtl_top.SimulationTop`).
+def core_verilog(config: CoreConfig, *, gated_clocks: bool = True, waves: bool = False) -> str:
+    """Verilog of the core as the simulator uses it (:class:`trilobit.sim.rtl_top.SimulationTop`), with every signal if ``waves``.
 
     It comes from the cache if the hardware's sources have not changed.
 
@@ -47,14 +47,15 @@ def core_verilog(config: CoreConfig, *, gated_clocks: bool = True) -> str:
     ]
     sources.append(resources.files("trilobit.sim").joinpath("rtl_top.py").read_bytes())
     labels = ("name", "description", "clock_mhz")  # which the core's Verilog does not depend on
-    key = content_hash(repr(sorted((k, v) for k, v in asdict(config).items() if k not in labels)), gated_clocks, *versions, *sources)
+    key = content_hash(repr(sorted((k, v) for k, v in asdict(config).items() if k not in labels)), gated_clocks, waves, *versions, *sources)
     path = cache_folder() / f"verilog-{key}.v"
     if not path.exists():
-        from trilobit.hdl.verilog import to_verilog
+        from trilobit.hdl.verilog import simulation_verilog, to_verilog
         from trilobit.sim.rtl_top import SimulationTop
 
         with temporary_folder(path.parent) as work:
-            (work / "core.v").write_text(to_verilog(SimulationTop(config, gated_clocks=gated_clocks), TOP))
+            top = SimulationTop(config, gated_clocks=gated_clocks)
+            (work / "core.v").write_text(to_verilog(top, TOP) if waves else simulation_verilog(top, TOP, f"{TOP}.core.*"))
             os.replace(work / "core.v", path)
     return path.read_text()
 
@@ -114,8 +115,9 @@ def build_library(work: Path, verilog: str, harness: dict[str, str], defines: li
     MAKE.run([jobs, "-C", "obj", "-f", "Vcore.mk", *MAKE_FLAGS, _opt(waves), "Vcore__ALL.a", "libverilated.a"], cwd=work, log=log,
              environment=VERILATOR.environment)  # fmt: skip
     include = _verilator_root() / "include"
+    # -Bsymbolic: calls inside the library are direct.
     GXX.run([*CXX_FLAGS, *defines, f"-DVM_TRACE_FST={int(waves)}", "-I", "obj", "-I", include, "-I", include / "vltstd",
-             "harness.cpp", "obj/Vcore__ALL.a", "obj/libverilated.a", "-shared", "-pthread", "-o", "core.so"],
+             "harness.cpp", "obj/Vcore__ALL.a", "obj/libverilated.a", "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "core.so"],
             cwd=work, log=log)  # fmt: skip
 
 

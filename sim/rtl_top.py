@@ -1,6 +1,6 @@
 """The top of the simulated design: the core with every input behind a register."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow, In
 
@@ -28,17 +28,16 @@ class SimulationTop(wiring.Component):
 
     def __init__(self, config: CoreConfig, *, gated_clocks: bool):
         self.core = Core(config, gated_clocks=gated_clocks)
-        super().__init__({**dict(self.core.signature.members.items()), "clk_host": In(1)})
+        super().__init__({**dict(self.core.signature.members.items()), "clk": In(1), "clk_host": In(1)})
 
     def elaborate(self, platform):
         m = Module()
         core = self.core
         m.submodules.core = DomainRenamer("core")(core)
+        m.domains.sync = sync = ClockDomain(reset_less=True)
         m.domains.core = inner = ClockDomain()
-        m.d.comb += inner.clk.eq(ClockSignal("sync"))
         m.domains.host = host = ClockDomain(reset_less=True)
-        m.d.host += inner.rst.eq(ResetSignal("sync"))
-        m.d.comb += host.clk.eq(self.clk_host)
+        m.d.comb += [sync.clk.eq(self.clk), inner.clk.eq(self.clk), inner.rst.eq(0), host.clk.eq(self.clk_host)]
         for path, member, value in core.signature.flatten(core):
             outer = self
             for name in path:
