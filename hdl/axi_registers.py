@@ -1,51 +1,20 @@
-"""The register block behind AXI4-Lite: the map as data, and the hardware."""
-
-from dataclasses import dataclass
+"""The register block behind AXI4-Lite: the hardware of :mod:`trilobit.hdl.axi_map`."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from trilobit.hdl.axi import ADDRESS_BITS
+from trilobit.hdl.axi_map import AXI_MAP, LINK_ONLY, LITE_ADDRESS_BITS, AxiRegister
 from trilobit.hdl.interfaces import EXPONENT_BITS
 from trilobit.hdl.link import PROTOCOL_VERSION, REGISTERS
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA
 
-__all__ = ["AXI_MAP", "LITE_ADDRESS_BITS", "AxiLiteSignature", "AxiRegister", "AxiRegisters"]
+__all__ = ["AxiLiteSignature", "AxiRegisters"]
 
-LITE_ADDRESS_BITS = 10
-BLOCK = 0x100  # where the registers that the serial link has begin, 8 bytes each
 OKAY, SLVERR = 0b00, 0b10
-LINK_ONLY = ("baud_divisor",)
 
-
-@dataclass(frozen=True)
-class AxiRegister:
-    """A 32-bit word, or two (low first): byte offset, name, bits, access ("rw", "any", "ro", "wo": as in hdl/link.py), one line."""
-
-    offset: int
-    name: str
-    width: int
-    access: str
-    text: str
-
-
-AXI_MAP: dict[str, AxiRegister] = {
-    r.name: r
-    for r in [
-        AxiRegister(0x000, "id", 32, "ro", "TRLB in ASCII, T in the low byte"),
-        AxiRegister(0x004, "version", 32, "ro", "bytes: protocol version, ISA version, beat_bytes - 1, lanes - 1"),
-        AxiRegister(0x008, "window_base", 64, "rw", "address of the memory window on the AXI4 port; a multiple of 4096"),
-        AxiRegister(0x010, "program_address", 16, "rw", "instruction word that the next write of program_data_3 writes; counts up with it"),
-        *(AxiRegister(0x020 + 4 * k, f"program_data_{k}", 32, "wo", f"bits {32 * k} to {32 * k + 31} of an instruction word"
-                      + ("; writing it writes the word" if k == 3 else "")) for k in range(4)),
-        AxiRegister(0x040, "push_token", 24, "wo", "a prompt token for the core's queue; an error response if there is no room"),
-        AxiRegister(0x044, "pop_token", 32, "ro", "takes a token: bit 31 there was one, bits 0-23 the token"),
-        *(AxiRegister(BLOCK + 8 * r.number, r.name, r.width, r.access, r.text) for r in REGISTERS.values() if r.name not in LINK_ONLY),
-    ]
-}  # fmt: skip
-"""Every register by name; offsets in bytes. Of a register of two words the high one lies 4 bytes behind the low one."""
 
 _SETTINGS = tuple(r.name for r in REGISTERS.values() if r.access in ("rw", "any") and r.name not in LINK_ONLY)
 

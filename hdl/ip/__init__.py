@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Flow
 
 from trilobit import __version__
 from trilobit.hdl.axi_core import AxiCore
-from trilobit.hdl.axi_registers import AXI_MAP, LITE_ADDRESS_BITS
+from trilobit.hdl.axi_map import AXI_MAP, LITE_ADDRESS_BITS
 from trilobit.hdl.verilog import standalone_verilog
 from trilobit.isa.core import CoreConfig
 

@@ -8,7 +8,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiResp, AxiSlave, MemoryRegion
 from support import random_numbers
 
-from trilobit.hdl.axi_registers import AXI_MAP
+from trilobit.hdl.axi_map import AXI_MAP
 from trilobit.hdl.interfaces import Fault
 from trilobit.host.selftest import self_test_program
 from trilobit.isa.core import load_core

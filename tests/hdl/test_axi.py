@@ -10,7 +10,8 @@ from trilobit.errors import ConfigError
 from trilobit.hdl.axi import AxiMaster
 from trilobit.hdl.axi_core import AxiCore
 from trilobit.hdl.axi_hosted import AxiHosted
-from trilobit.hdl.axi_registers import AXI_MAP, LITE_ADDRESS_BITS
+from trilobit.hdl.axi_map import AXI_MAP, COUNTER_CLOCKS, LITE_ADDRESS_BITS
+from trilobit.hdl.counters import READ_CLOCKS
 from trilobit.isa.core import load_core
 
 TOY = Path(__file__).resolve().parents[1] / "model" / "data" / "toy"
@@ -40,6 +41,10 @@ def test_registers_do_not_overlap_and_fit_the_address():
     taken = [register.offset + 4 * k for register in AXI_MAP.values() for k in range(1 + (register.width > 32))]
     assert len(taken) == len(set(taken)) and max(taken) < 1 << LITE_ADDRESS_BITS
     assert all(offset % 4 == 0 for offset in taken)
+
+
+def test_the_driver_waits_long_enough_for_a_counter():
+    assert COUNTER_CLOCKS == READ_CLOCKS
 
 
 def test_widths_that_axi_ports_do_not_have_are_refused():

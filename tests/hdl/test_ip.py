@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from trilobit.hdl.axi_registers import AXI_MAP
+from trilobit.hdl.axi_map import AXI_MAP
 from trilobit.hdl.ip import TOP, ip_files, memory_image
 from trilobit.isa.core import load_core
 from trilobit.sim.toolchain import VERILATOR

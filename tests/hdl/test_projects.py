@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from trilobit.cli import main
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards import BOARDS
+from trilobit.hdl.boards.vendor import VENDOR_BOARDS
 from trilobit.hdl.ip import TOP
-from trilobit.hdl.ip.projects import HOSTED_TOP, VENDOR_BOARDS, project_files
+from trilobit.hdl.ip.projects import HOSTED_TOP, project_files
 from trilobit.isa.core import load_core
 from trilobit.sim.toolchain import VERILATOR
 

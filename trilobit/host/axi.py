@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from trilobit.errors import ConfigError, HostError
-from trilobit.hdl.axi_registers import AXI_MAP
-from trilobit.hdl.counters import READ_CLOCKS
+from trilobit.hdl.axi_map import AXI_MAP, COUNTER_CLOCKS
 from trilobit.hdl.link import MAX_TOKENS, Cause
 from trilobit.host.access import BoardAccess
 from trilobit.host.link import RefusedError
@@ -122,7 +121,7 @@ class AxiAccess(BoardAccess):
 
     def settle_counter(self) -> None:
         """The counters are swept one after the other; a read of a register is the clock to count by."""
-        for _ in range(-(-READ_CLOCKS // READ_TAKES)):
+        for _ in range(-(-COUNTER_CLOCKS // READ_TAKES)):
             self._read("id")
 
     # ---- program and tokens ------------------------------------------------------------------------------------------------

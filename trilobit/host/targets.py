@@ -10,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards.board import BAUD, BOARDS, find_board
 from trilobit.hdl.boards.board import Board as BoardData
+from trilobit.hdl.boards.vendor import VENDOR_BOARDS
 from trilobit.host.access import BoardAccess
 from trilobit.host.backend import BoardBackend
 from trilobit.host.board import Board
@@ -37,8 +38,10 @@ def target_board(target: str) -> BoardData:
         return find_board(ALIASES.get(name, name))
     except ConfigError as error:
         names = ", ".join(sorted({*BOARDS, *ALIASES}))
+        hosted = ", ".join(board.name for board in VENDOR_BOARDS.values() if board.hosted)
         raise ConfigError(
-            f"expected a target ({names}, or one of them behind {SIMULATED}, or {AXI} and a device such as /dev/uio0), got {target!r}"
+            f"expected a target ({names}, or one of them behind {SIMULATED}; {hosted}; or {AXI} and a device such as /dev/uio0), "
+            f"got {target!r}"
         ) from error
 
 
@@ -50,7 +53,7 @@ def open_axi(target: str) -> BoardAccess:
     Raises:
         ConfigError: no such device, no permission, or too small.
     """
-    from trilobit.hdl.axi_registers import LITE_ADDRESS_BITS
+    from trilobit.hdl.axi_map import LITE_ADDRESS_BITS
     from trilobit.host.axi import AxiAccess
     from trilobit.host.mapped import MappedMemory, MappedRegisters, parse_area
 
@@ -121,14 +124,15 @@ def _way(target: str, port: str | None, size: int) -> tuple[Transport | BoardAcc
         if port is not None:
             raise ConfigError(f"expected no --port with {target}: the device is in the target's name")
         return open_axi(target), None
-    found = target_board(target)
-    from trilobit.hdl.sdram_chip import load_sdram_chip
-
-    available = load_sdram_chip(found.chip).size
+    vendor = VENDOR_BOARDS.get(target)
+    if vendor is not None and not vendor.hosted:
+        raise ConfigError(f"expected {AXI} and a device on {vendor.title}, such as {AXI}/dev/uio0, under its own Linux; got {target!r}")
+    found = vendor or target_board(target)
+    available = vendor.memory_size if vendor else _memory_size(target)
     if size > available:
         raise ConfigError(f"expected an image of at most the {available} bytes of {found.title}'s memory, got {size}")
     if not target.startswith(SIMULATED):
-        return _serial(found, port), None
+        return _serial(found.name, port), None
     if port is not None:
         raise ConfigError("expected no --port with a simulated target")
     from trilobit.host.simulated import DIVISOR, SimulatedTransport
@@ -138,7 +142,14 @@ def _way(target: str, port: str | None, size: int) -> tuple[Transport | BoardAcc
     return simulated, simulated.preload
 
 
-def _serial(found: BoardData, port: str | None) -> Transport:
+def _memory_size(target: str) -> int:
+    """Bytes of the SDRAM of an ECP5 board."""
+    from trilobit.hdl.sdram_chip import load_sdram_chip
+
+    return load_sdram_chip(target_board(target).chip).size
+
+
+def _serial(name: str, port: str | None) -> Transport:
     if port is None:
-        raise ConfigError(f"expected --port with --target {found.name}, such as /dev/ttyUSB0")
+        raise ConfigError(f"expected --port with --target {name}, such as /dev/ttyUSB0")
     return SerialTransport(port, BAUD)
