@@ -75,6 +75,18 @@ def against_length(reports: dict[tuple[str, str], Report]) -> str:
     return table(["family", "d", *HEAD], rows)
 
 
+def growth(reports: dict[tuple[str, str], Report]) -> str:
+    """What grows from the shortest to the longest vectors, in a sentence."""
+    parts = []
+    for family, name in FAMILIES.items():
+        found = [reports[variant, family]["total"] for variant in VARIANTS if (variant, family) in reports]
+        if len(found) == len(VARIANTS):
+            more = {column: found[-1][column] / found[0][column] - 1 for column in ("luts", "registers")}
+            parts.append(f"{name} LUTs by {more['luts']:.1%}, registers by {more['registers']:.1%}, block RAMs from "
+                         f"{number(found[0]['brams'])} to {number(found[-1]['brams'])}")  # fmt: skip
+    return f"From the shortest to the longest: {'; '.join(parts)}.\n\n" if parts else ""
+
+
 def routed() -> str:
     rows = []
     for path in sorted(ROUTED.glob("*/report.json")):
@@ -124,7 +136,7 @@ minutes, one of 64 much longer; modules that were counted before are not synthes
 The core of the paper's setting (one byte a clock, one lane) whose registers and norm unit hold d elements and whose gain buffer holds
 2 d. The paper reports its own core's area against d on a Stratix 10; those figures are not at hand here and are not quoted.
 
-{against_length(reports)}
+{growth(reports)}{against_length(reports)}
 ## Placed and routed
 
 What nextpnr made of cores out of context, flattened, for comparison; its LUTs count a carry cell as two and what brings carries in and
