@@ -75,6 +75,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python bench/levers.py
 	$(BIN)/python bench/paper.py
 	$(BIN)/python bench/batch.py
+	$(BIN)/python bench/batch.py --geometry tales --core ulx3s --memory ideal --memory sdram
 	for geometry in 370m 1.3b 2.7b; do \
 	  $(BIN)/trilobit bench rtl --geometry $$geometry --keep bench/results && \
 	  $(BIN)/trilobit bench rtl --geometry $$geometry --memory ddr4-2400 --clock 300 --keep bench/results || exit 1; done
