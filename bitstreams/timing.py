@@ -6,6 +6,8 @@ from trilobit.errors import ToolError
 
 __all__ = ["clock_at", "clocks_of", "critical_path", "missed_clocks", "worst_share"]
 
+CARRY = "$CCU2_COMB"  # in nextpnr's names of the halves of carry cells
+
 
 def critical_path(raw: dict, clock: str) -> dict:
     """The slowest path of a clock in nextpnr's report: where it starts and ends, and its delays in ns."""
@@ -14,9 +16,16 @@ def critical_path(raw: dict, clock: str) -> dict:
             steps = path["path"]
             delays = {kind: round(sum(step["delay"] for step in steps if step["type"] == kind), 2) for kind in ("logic", "routing")}
             total = round(sum(step["delay"] for step in steps), 2)
-            cells = [step["to"]["cell"] for step in steps]
-            return {"from": steps[0]["from"]["cell"], "to": steps[-1]["to"]["cell"], "total_ns": total, **delays, "through": cells}
+            through = _without_carries([step["to"]["cell"] for step in steps])
+            return {"from": steps[0]["from"]["cell"], "to": steps[-1]["to"]["cell"], "total_ns": total, **delays, "through": through}
     return {}
+
+
+def _without_carries(cells: list[str]) -> list[str]:
+    """Each cell once, and of a carry chain its first and its last."""
+    once = [cell for cell, before in zip(cells, [None, *cells], strict=False) if cell != before]
+    carry = [CARRY in cell for cell in once]
+    return [cell for k, cell in enumerate(once) if not (0 < k < len(once) - 1 and all(carry[k - 1 : k + 2]))]
 
 
 def clocks_of(raw: dict) -> dict[str, dict]:

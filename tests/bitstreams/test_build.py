@@ -155,6 +155,13 @@ def test_cells_belong_to_the_longest_path_that_fits():
     assert critical_path({}, "clk") == {}
 
 
+def test_a_critical_path_names_the_ends_of_carry_chains():
+    cells = ["a", "a", "c0$CCU2_COMB0", "c0$CCU2_COMB1", "c1$CCU2_COMB0", "c1$CCU2_COMB0", "c1$CCU2_COMB1", "b", "z", "z"]
+    steps = [{"delay": 1.0, "type": "logic", "from": {"cell": "s"}, "to": {"cell": cell}} for cell in cells]
+    path = critical_path({"critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": steps}]}, "clk")
+    assert path["through"] == ["a", "c0$CCU2_COMB0", "c1$CCU2_COMB1", "b", "z"] and path["total_ns"] == len(cells)
+
+
 def test_the_cores_clock_is_found_by_its_target():
     clocks = {"a": {"achieved_mhz": 61.0, "target_mhz": 60.0}, "b": {"achieved_mhz": 62.0, "target_mhz": 60.0},
               "c": {"achieved_mhz": 130.0, "target_mhz": 120.0}}  # fmt: skip
