@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from trilobit.assembler.geometry import compile_geometry
 from trilobit.isa.core import load_core
+from trilobit.sim.estimate import estimate
 from trilobit.sim.geometry import GEOMETRIES, Geometry, roofline_share
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,3 +50,17 @@ def test_kept_figures_still_hold_to_a_thousandth(path):
     core = load_core(kept["core"])
     found = levers.cycles(GEOMETRIES[kept["geometry"]], core, kept["memory"])
     assert found == pytest.approx(kept["levers"][0]["cycles_per_token"], rel=1e-3), "run bench/levers.py again"
+
+
+@pytest.mark.parametrize("memory", ["ideal", "ddr4-2400"])
+def test_four_sequences_a_pass_make_almost_four_times_the_tokens(memory):
+    kept = json.loads((ROOT / "bench" / "results" / "batch-1.3b-axi512.json").read_text())["rows"]
+    for batch, lanes in ((1, 32), (4, 8)):
+        core = load_core("axi512", batch).replace(lanes=lanes)
+        compiled = compile_geometry("1.3b", core)
+        found = estimate(compiled.program, core, weights=compiled.weights(), memory=memory, segments=compiled.layout.stream)
+        (row,) = (row for row in kept if (row["batch"], row["lanes"], row["memory"]) == (batch, lanes, memory))
+        assert found.cycles_per_token == pytest.approx(row["cycles_per_pass"], rel=1e-3), "run bench/batch.py again"
+        if batch == 1:
+            alone = found.tokens_per_second
+    assert found.tokens_per_second >= 3.8 * alone  # even with as many lanes in all as one sequence has
