@@ -33,6 +33,7 @@ from trilobit.sim.toolchain import YOSYS
 RESULT = Path(__file__).parent / "results" / "area-batch.json"
 PARTS: dict[str, Callable[[CoreConfig], wiring.Component]] = {
     "matmul": TernaryMatmul,
+    "matmul16": lambda config: TernaryMatmul(config.replace(beat_bytes=16)),
     "rmsnorm": RMSNorm,
     "rowwise": RowWise,
     "ldst": LoadStore,
@@ -55,10 +56,16 @@ def cells(verilog: str, name: str) -> dict[str, int]:
 
 
 def shares(luts: int, config: CoreConfig) -> dict[str, float]:
-    """LUTs of the whole core per ternary weight a clock, per sequence, and per weight a clock and sequence."""
+    """LUTs per ternary weight a clock, per sequence, and per weight a clock and sequence."""
     weights = config.weights_per_clock
     return {"luts_per_weight_clock": round(luts / weights, 1), "luts_per_sequence": round(luts / config.batch, 1),
             "luts_per_weight_clock_and_sequence": round(luts / weights / config.batch, 1)}  # fmt: skip
+
+
+def shares_of(parts: dict, config: CoreConfig) -> dict[str, dict[str, float]]:
+    """Those of the whole core, and of the product alone at the core's width and at 16 bytes a clock."""
+    configs = {"core": config, "matmul": config, "matmul16": config.replace(beat_bytes=16)}
+    return {name: shares(parts[name]["luts"], c) for name, c in configs.items() if name in parts}
 
 
 def measured(config: CoreConfig, names: list[str], before: dict) -> dict:
@@ -69,8 +76,8 @@ def measured(config: CoreConfig, names: list[str], before: dict) -> dict:
         digest = hashlib.sha256("\0".join([verilog, synthesis_script(name), YOSYS.version]).encode()).hexdigest()[:16]
         if parts.get(name, {}).get("hash") != digest:
             parts[name] = {**cells(verilog, name), "hash": digest}
-    entry = {"batch": config.batch, "weights_per_clock": config.weights_per_clock, "parts": {n: parts[n] for n in PARTS if n in parts}}
-    return entry | (shares(parts["core"]["luts"], config) if "core" in parts else {})
+    return {"batch": config.batch, "weights_per_clock": config.weights_per_clock, "shares": shares_of(parts, config),
+            "parts": {n: parts[n] for n in PARTS if n in parts}}  # fmt: skip
 
 
 def main() -> None:
