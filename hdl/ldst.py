@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from trilobit.hdl.fifo import BlockFifo
-from trilobit.hdl.gearbox import Packer, Unpacker
+from trilobit.hdl.gearbox import HALF_BITS, Packer, Unpacker
 from trilobit.hdl.interfaces import (
     ELEMENT_BITS,
     CommandSignature,
@@ -228,8 +228,12 @@ class LoadStore(wiring.Component):
             m.d.comb += [
                 rows.i_valid.eq(landing.o_valid), rows.i_data.eq(landing.o_data), landing.o_ready.eq(unpacker.i_ready | rows.i_ready),
                 self.write.en.eq(unpacker.o_valid | (rows.o_valid & (rows.slot == self.config.batch - 1))),
-                self.write.data.eq(Mux(rows.o_valid, rows.o_data, unpacker.o_data)),
             ]  # fmt: skip
+            for j in range(self.config.word_elements):
+                row = rows.o_data.word_select(j, HALF_BITS).as_signed()
+                m.d.comb += self.write.data.word_select(j, ELEMENT_BITS).eq(
+                    Mux(rows.o_valid, row, unpacker.o_data.word_select(j, ELEMENT_BITS))
+                )
         for j in range(lanes):
             m.d.comb += self.write.mask[j].eq((word != last_word) | (tail == 0) | (j < tail))
         with m.If(o_valid):

@@ -5,7 +5,6 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from trilobit.hdl.gearbox import HALF_BITS, Unpacker
-from trilobit.hdl.interfaces import ELEMENT_BITS
 from trilobit.isa.core import CoreConfig
 
 __all__ = ["RowStage"]
@@ -26,7 +25,7 @@ class RowStage(wiring.Component):
     start, length: a row's first cycle, its elements. slot: In, whose row it is, steady from then on.
     i_valid, i_ready, i_data: beats.
     o_valid, o_last: Out(1), a word of the row is there; it is the last.
-    o_data: Out, the word of all slots, 32 bits an element; counts while the last slot's row comes.
+    o_data: Out, the word of all slots, 16 bits an element; counts while the last slot's row comes.
     """
 
     def __init__(self, config: CoreConfig):
@@ -34,7 +33,7 @@ class RowStage(wiring.Component):
         super().__init__({
             "start": In(1), "length": In(range(config.max_length + 1)), "slot": In(range(config.batch)),
             "i_valid": In(1), "i_ready": Out(1), "i_data": In(8 * config.beat_bytes),
-            "o_valid": Out(1), "o_last": Out(1), "o_data": Out(config.word_elements * ELEMENT_BITS),
+            "o_valid": Out(1), "o_last": Out(1), "o_data": Out(config.word_elements * HALF_BITS),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -55,7 +54,5 @@ class RowStage(wiring.Component):
         ]  # fmt: skip
         m.d.comb += [wport.en[slot].eq(unpacker.o_valid & (self.slot == slot)) for slot in range(kept)]
         m.d.sync += word.eq(following)
-        elements = Cat(rport.data, unpacker.o_data)
-        for j in range(config.word_elements):
-            m.d.comb += self.o_data.word_select(j, ELEMENT_BITS).eq(elements.word_select(j, HALF_BITS).as_signed())
+        m.d.comb += self.o_data.eq(Cat(rport.data, unpacker.o_data))
         return m
