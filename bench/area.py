@@ -93,10 +93,14 @@ def routed() -> str:
         report = json.loads(path.read_text())
         if "core" not in report or "resources" not in report:
             continue
-        used, config = report["resources"], report["core"]
-        rows.append([f"`{config['name']}`", report["device"], *(number(used[c]) for c in ("luts", "registers", "dsps", "brams")),
+        used, config, cells = report["resources"], report["core"], report.get("synthesised", {})
+        synthesised = f"{number(cells['LUT4'])} + {number(cells['CCU2C'])}" if "CCU2C" in cells else ""
+        rows.append([f"`{config['name']}`", report["device"], synthesised, *(number(used[c]) for c in ("luts", "registers", "dsps", "brams")),
                      f"{report['fmax_mhz']} MHz", report["evidence"]])  # fmt: skip
-    return table(["core", "device", "LUTs (TRELLIS_COMB)", "registers", "DSPs", "block RAMs", "clock", "evidence"], rows)
+    return table(
+        ["core", "device", "LUT4 + CCU2C after synthesis", "LUTs (TRELLIS_COMB)", "registers", "DSPs", "block RAMs", "clock", "evidence"],
+        rows,
+    )
 
 
 def page(reports: dict[tuple[str, str], Report]) -> str:
@@ -139,8 +143,8 @@ The core of the paper's setting (one byte a clock, one lane) whose registers and
 {growth(reports)}{against_length(reports)}
 ## Placed and routed
 
-What nextpnr made of cores out of context, flattened, for comparison; its LUTs count a carry cell as two and what brings carries in and
-out of chains.
+What Yosys and nextpnr made of cores out of context, flattened and without wide multiplexers, for comparison; nextpnr's LUTs count a carry
+cell as two and what brings carries in and out of chains.
 
 {routed()}
 ## By unit
