@@ -95,12 +95,10 @@ def routed() -> str:
             continue
         used, config, cells = report["resources"], report["core"], report.get("synthesised", {})
         synthesised = f"{number(cells['LUT4'])} + {number(cells['CCU2C'])}" if "CCU2C" in cells else ""
-        rows.append([f"`{config['name']}`", report["device"], synthesised, *(number(used[c]) for c in ("luts", "registers", "dsps", "brams")),
-                     f"{report['fmax_mhz']} MHz", report["evidence"]])  # fmt: skip
-    return table(
-        ["core", "device", "LUT4 + CCU2C after synthesis", "LUTs (TRELLIS_COMB)", "registers", "DSPs", "block RAMs", "clock", "evidence"],
-        rows,
-    )
+        figures = [number(used[column]) for column in ("luts", "registers", "dsps", "brams")]
+        rows.append([f"`{config['name']}`", report["device"], synthesised, *figures, f"{report['fmax_mhz']} MHz", report["evidence"]])
+    columns = ["LUT4 + CCU2C after synthesis", "LUTs (TRELLIS_COMB)", "registers", "DSPs", "block RAMs", "clock", "evidence"]
+    return table(["core", "device", *columns], rows)
 
 
 def page(reports: dict[tuple[str, str], Report]) -> str:
