@@ -19,7 +19,7 @@ REGISTERS = {
 """Register names by the kind of a field, with their numbers."""
 _RESERVED = {name for names in REGISTERS.values() for name in names}
 CHAIN_LIMIT = 64  # of constants that name constants that come later; backward references don't count
-_CORE = ("beat_bytes", "lanes", "max_length", "program_words")
+_CORE = ("beat_bytes", "lanes", "batch", "max_length", "program_words")
 
 
 class UndefinedError(Exception):

@@ -179,3 +179,8 @@ def test_the_assembler_knows_how_long_vectors_are_in_memory():
     assert assemble(source, core=core_of(1)).window_size == 16
     with pytest.raises(ProgramError, match="expected an address inside the window of 16 bytes, got 32 bytes at 0x0"):
         assemble(source, core=core_of(2))
+
+
+def test_a_program_may_size_its_vectors_by_the_batch():
+    source = ".region y, writable, i16, size=2 * 8 * core.batch\n    sv [y], v2, len=8\n    halt\n"
+    assert [assemble(source, core=core_of(batch)).regions["y"].size for batch in (1, 2, 8)] == [16, 32, 128]
