@@ -254,12 +254,13 @@ class RMSNorm(wiring.Component):
 
         # While the state waits, all that has begun comes to its end within _SETTLED cycles and levels; then nothing moves.
         begun = ~waiting | fresh | (wanted & engine.idle & ~owed)
-        settling = Signal(range(_SETTLED + levels + 1))
-        with m.If(begun):
+        # A word that isn't the last may stay on its way: nobody looks before the last has come through, and behind it they move together.
+        settling, ticks = Signal(range(_SETTLED + levels + 1)), Signal()
+        with m.If(begun & ~(fsm.ongoing("READ") & ~fresh & ~read_last)):
             m.d.sync += settling.eq(_SETTLED + levels)
         with m.Elif(settling != 0):
             m.d.sync += settling.eq(settling - 1)
-        m.d.comb += self.edges.eq(Cat(begun | (settling != 0), engine.changes))
+        m.d.comb += [ticks.eq(begun | (settling != 0)), self.edges.eq(Cat(ticks, engine.changes))]
 
         # What follows the lanes is marked with what it is for, since the next instruction may be in force by then.
         z_last = delay(last[Z_STAGE] & ~rms, levels, "z_last")
@@ -380,6 +381,6 @@ class RMSNorm(wiring.Component):
             self.retire.valid.eq(engine.stored | out_last[WRITE_STAGE]),
             self.retire.pc.eq(Mux(engine.stored, owner_pc, pc)),
         ]
-        with m.If(w_marked | out[WRITE_STAGE]):
+        with m.If((w_marked | out[WRITE_STAGE]) & (ticks if self.gated_clocks else 1)):
             m.d.comb += self.saturated.eq(reduce(add, (lane.saturated for slot in slots for lane in slot.lanes)))
         return m
