@@ -92,7 +92,7 @@ def equality() -> list[dict[str, Any]]:
     rows = []
     for path in sorted(RESULTS.glob("rtl-*.json")):
         data = json.loads(path.read_text())
-        core = data["core"] if data.get("batch", 1) == 1 else f"{data['core']} with {data['lanes']} lanes, batch {data['batch']}"
+        core = data["core"] if data.get("batch", 1) == 1 else f"{data['core']}, batch {data['batch']}"
         rows.append(row(f"cycle model against RTL, whole tokens, {data['geometry']} on {core}, {data['memory']}", "difference 0", 0,
                         data["equal_to_cycle_model"], f"measured (RTL), {data['commit']}; bits equal to the functional simulator's",
                         shown="0 cycles"))  # fmt: skip
