@@ -216,7 +216,8 @@ class RowWise(wiring.Component):
 
         # Cycle 1: the operands. The further elements of argmax come from the lane above, into lane 0, where they are
         # multiplied by the temperature or by one.
-        neighbour1 = chain("more", more).at(1)
+        # Registers of a chain belong outside of m.If: made within one, they would hold their value while its condition is false.
+        neighbour1, argmax1, noisy1 = chain("more", more).at(1), argmaxes.at(1), noisies.at(1)
         for number, units in enumerate(slots):
             for i, lane in enumerate(units):
                 place = number * lanes + i
@@ -228,8 +229,8 @@ class RowWise(wiring.Component):
                     lane.c.eq(c),
                     lane.tick.eq(tick),
                 ]
-            with m.If(argmaxes.at(1)):
-                m.d.comb += units[0].c.eq(Mux(noisies.at(1), self.temperature_m, 1))
+            with m.If(argmax1):
+                m.d.comb += units[0].c.eq(Mux(noisy1, self.temperature_m, 1))
 
         # Cycles 0 to 2: the shift of argmax takes the temperature's 16 fraction bits away, and never goes to the left.
         scale, shift1 = Signal(signed(12)), Signal(signed(8), reset_less=True)

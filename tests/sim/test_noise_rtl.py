@@ -1,0 +1,37 @@
+"""Sampling right behind another row-wise instruction: every element of the search has its noise, the first too, on the RTL as well."""
+
+import pytest
+
+from trilobit.assembler import assemble
+from trilobit.isa.core import load_core
+from trilobit.sim.backend import HostSettings
+from trilobit.sim.functional import FunctionalSimulator
+from trilobit.sim.rtl import RtlSimulator
+
+SOURCE = """.core tiny
+    wait
+again:
+    {before}
+    argmax v0, len=24, base=0, sha=0, noise, first, last
+    emit
+    bdone end
+    jump again
+end:
+    halt
+"""
+
+
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "ungated"])
+@pytest.mark.parametrize("before", ["add v3, v1, v2, len=2", "mul v3, v1, v2, len=24", "nop"])
+def test_the_first_element_is_drawn_as_often_as_the_others(before, gated):
+    core = load_core("tiny")
+    program, settings = assemble(SOURCE.format(before=before)), HostSettings(limit=240, seed=4, temperature=0.8)
+    with (
+        FunctionalSimulator(core, program, None, settings) as functional,
+        RtlSimulator(core, program, None, settings, gated_clocks=gated) as rtl,
+    ):
+        for machine in (functional, rtl):
+            machine.push([1])
+        expected = functional.run().tokens
+        assert expected.count(0) > 3
+        assert rtl.run().tokens == expected
