@@ -21,7 +21,7 @@ end:
 """
 
 
-@pytest.mark.parametrize("gated", [True, False], ids=["gated", "ungated"])
+@pytest.mark.parametrize("gated", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["gated", "ungated"])
 @pytest.mark.parametrize("before", ["add v3, v1, v2, len=2", "mul v3, v1, v2, len=24", "nop"])
 def test_the_first_element_is_drawn_as_often_as_the_others(before, gated):
     core = load_core("tiny")
