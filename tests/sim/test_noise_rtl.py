@@ -1,4 +1,5 @@
-"""Sampling right behind another row-wise instruction: every element of the search has its noise, the first too, on the RTL as well."""
+"""Sampling right behind another instruction, on the RTL as in the functional simulator: the noise is there from the first element on, and
+that of the position that the search before has counted."""
 
 import pytest
 
@@ -22,7 +23,7 @@ end:
 
 
 @pytest.mark.parametrize("gated", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["gated", "ungated"])
-@pytest.mark.parametrize("before", ["add v3, v1, v2, len=2", "mul v3, v1, v2, len=24", "nop"])
+@pytest.mark.parametrize("before", ["add v3, v1, v2, len=2", "mul v3, v1, v2, len=24", "nop", "argmax v0, len=17, base=3, sha=0, noise, first, last"])
 def test_the_first_element_is_drawn_as_often_as_the_others(before, gated):
     core = load_core("tiny")
     program, settings = assemble(SOURCE.format(before=before)), HostSettings(limit=240, seed=4, temperature=0.8)
