@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 from trilobit.errors import ConfigError, ModelError
 from trilobit.model.baselines import model_config
-from trilobit.model.data import character_tokenizer, load_tokenizer, train_tokenizer
+from trilobit.model.data import END, character_tokenizer, load_tokenizer, train_tokenizer
 from trilobit.model.distributed import Processes, joined
 from trilobit.model.evaluate import bits_per_character, mean_loss
 from trilobit.model.files import atomic_folder
@@ -289,7 +289,8 @@ def _vocabulary(files: Sequence[str | Path], size: int, config: TrainingConfig, 
     if given is not None:
         trained = load_tokenizer(given)
     elif config.vocabulary == "characters":
-        trained = character_tokenizer("".join(sorted(set().union(*map(set, documents(files))))))
+        # The end mark, which closes each file, is one token, not characters of the text.
+        trained = character_tokenizer("".join(sorted(set().union(*(piece.replace(END, "") for piece in documents(files))))))
     else:
         return train_tokenizer(documents(files), size)
     if trained.get_vocab_size() != size:

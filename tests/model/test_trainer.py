@@ -14,7 +14,7 @@ from trilobit.model.baselines import ARCHITECTURES, model_config
 from trilobit.model.data import END, character_tokenizer, train_tokenizer
 from trilobit.model.evaluate import mean_loss
 from trilobit.model.token_shards import TokenShards, documents, write_shards
-from trilobit.model.train import main, train
+from trilobit.model.train import _vocabulary, main, train
 from trilobit.model.training_config import TrainingConfig
 
 GEOMETRY = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}
@@ -154,6 +154,13 @@ def test_character_vocabulary():
     assert len(ids) == 7 and tokenizer.decode(ids) == "hold\nor"
     assert tokenizer.encode(f"he\n{END}\nhe").ids.count(0) == 1
     assert tokenizer.encode("x").ids == [1]
+
+
+def test_a_vocabulary_of_characters_is_found_in_a_file_whose_end_is_marked(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("hello world\n" * 40, encoding="utf-8")
+    found = _vocabulary([text], 2 + len(set("hello world\n")), TrainingConfig(**TRAINING, vocabulary="characters"), None)
+    assert not {"<", "|"} & set(found.get_vocab())
 
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
