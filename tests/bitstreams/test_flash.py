@@ -7,7 +7,10 @@ import os
 import pytest
 from click.testing import CliRunner
 
+from trilobit.bitstreams.flash import find_bitstream
 from trilobit.cli import main
+from trilobit.errors import ConfigError
+from trilobit.hdl.boards import BOARDS
 
 LOADER = """#!/bin/sh
 if [ "$1" = "-V" ]; then echo "openFPGALoader v0.fake"; exit; fi
@@ -106,6 +109,7 @@ def test_damaged_foreign_and_missing_bitstreams_are_refused(loader, built, tmp_p
     result = flash("ulx3s_85f")
     assert result.exit_code == 2 and "it is damaged; build it again" in result.stderr
     assert "made for ulx3s_85f" in flash("ulx3s_45f", "--bitstream", built).stderr
-    assert "make one with: trilobit build icepi_zero" in flash("icepi_zero").stderr
+    with pytest.raises(ConfigError, match="make one with: trilobit build icepi_zero"):
+        find_bitstream(BOARDS["icepi_zero"], [tmp_path / "none"])
     assert "expected a board" in flash("de10").stderr
     assert not (tmp_path / "calls").exists()

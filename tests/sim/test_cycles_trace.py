@@ -30,7 +30,7 @@ def test_the_rtl_and_the_model_record_the_same(number, seed):
     rng = np.random.default_rng([seed, number])
     case = random_case(rng, TINY, 30)
     memory = f"latency:{rng.integers(1, 40)}"
-    prompts = [token for tokens in case.prompts for token in tokens]
+    prompts = [token for (tokens,) in case.prompts for token in tokens]
     with RtlSimulator(TINY, case.program, settings=case.settings, memory_model=memory) as rtl:
         rtl.push(prompts)
         rtl.trace()
@@ -79,7 +79,7 @@ def test_stalls_are_all_there_and_name_the_instruction_that_causes_them():
 def test_the_file_is_a_perfetto_trace_with_these_slices(tmp_path):
     case = random_case(np.random.default_rng(3), TINY, 40)
     with CycleModel(case.program, TINY, "latency:20", case.settings) as model:
-        for tokens in case.prompts:
+        for (tokens,) in case.prompts:
             model.push(tokens)
         model.trace()
         model.run()
