@@ -24,9 +24,7 @@ BEFORE = ["add v3, v1, v2, len=2", "mul v3, v1, v2, len=24", "nop", "argmax v0, 
 
 
 @pytest.mark.parametrize("gated", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["gated", "ungated"])
-@pytest.mark.parametrize(
-    "before", ["add v3, v1, v2, len=2", "mul v3, v1, v2, len=24", "nop", "argmax v0, len=17, base=3, sha=0, noise, first, last"]
-)
+@pytest.mark.parametrize("before", BEFORE)
 def test_the_first_element_is_drawn_as_often_as_the_others(before, gated):
     core = load_core("tiny")
     program, settings = assemble(SOURCE.format(before=before)), HostSettings(limit=240, seed=4, temperature=0.8)
