@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from trilobit.assembler.bundle import Bundle
 from trilobit.errors import ConfigError, TrilobitError
@@ -125,18 +126,24 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
     )  # fmt: skip
 
 
-def kept_resources(core: CoreConfig) -> tuple[Resources, str] | None:
-    """Resources of a core from its kept place-and-route report, and the report's device; None if there is none.
-
-    Reports are of cores of batch 1.
-    """
-    if core.batch != 1:
-        return None
+def _kept_report(core: CoreConfig) -> dict[str, Any] | None:
+    """A core's kept place-and-route report, if there is one. Reports are of cores of batch 1."""
     report = resources.files("trilobit.bitstreams").joinpath(f"{core.name}-core", "report.json")
-    if not report.is_file():
-        return None
-    data = json.loads(report.read_text())
-    return Resources(**data["resources"]), data["device"]
+    return json.loads(report.read_text()) if core.batch == 1 and report.is_file() else None
+
+
+def kept_resources(core: CoreConfig) -> tuple[Resources, str] | None:
+    """Resources of a core from its kept place-and-route report, and the report's device; None if there is none."""
+    report = _kept_report(core)
+    return (Resources(**report["resources"]), report["device"]) if report else None
+
+
+def clock_evidence(core: CoreConfig) -> str:
+    """Where a core's clock comes from: what the kept report reaches, or that it is a goal."""
+    report = _kept_report(core)
+    if report is None:
+        return "the clock is a goal, not routed"
+    return f"routed alone on {report['device']} the core reaches {report['fmax_mhz']:g} MHz"
 
 
 def story_power(core: CoreConfig, story: Story) -> tuple[PowerEstimate, str] | None:

@@ -1,6 +1,7 @@
 """``trilobit demo``: the RTL writes what the functional simulator wrote, and a difference stops it."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -8,8 +9,9 @@ from click.testing import CliRunner
 from trilobit.assembler.bundle import load_bundle
 from trilobit.assembler.compiler.pipeline import compile_model
 from trilobit.cli import main
+from trilobit.isa.core import load_core
 from trilobit.sim.functional import FunctionalSimulator
-from trilobit.story import DifferenceError, write_story
+from trilobit.story import DifferenceError, clock_evidence, write_story
 from trilobit.text import Tokenizer
 
 
@@ -34,6 +36,11 @@ def test_tokens_are_those_of_run_on_the_functional_simulator(demo, tmp_path):
     arguments = [str(tmp_path / "bundle"), "--prompt", "Once", "-n", "3", "--seed", "5", "--temperature", str(demo["temperature"])]
     result = CliRunner().invoke(main, ["run", *arguments, "--json"])
     assert json.loads(result.stdout)["tokens"] == demo["tokens"]
+
+
+def test_a_clock_is_routed_only_where_a_report_says_so():
+    assert re.fullmatch(r"routed alone on LFE5U-85F-6 the core reaches [\d.]+ MHz", clock_evidence(load_core("ulx3s")))
+    assert clock_evidence(load_core("axi512")) == clock_evidence(load_core("ulx3s", batch=2)) == "the clock is a goal, not routed"
 
 
 def test_a_difference_is_found_at_its_token(tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def command(
     from trilobit.errors import ModelError
     from trilobit.isa.core import load_core
     from trilobit.run_bundle import prompt_tokens
-    from trilobit.story import story_power, write_story
+    from trilobit.story import clock_evidence, story_power, write_story
     from trilobit.text import TextStream, Tokenizer
 
     core = load_core(core_name)
@@ -115,7 +115,7 @@ def command(
     rows = {
         "tokens": f"{len(story.tokens)}, each equal to the functional simulator's",
         "cycles a token": f"{story.cycles_per_token:,.0f}",
-        "tokens/s": f"{story.tokens_per_second:.1f} at {core.clock_mhz:g} MHz (cycles from the RTL; the clock is a goal, not routed)",
+        "tokens/s": f"{story.tokens_per_second:.1f} at {core.clock_mhz:g} MHz (cycles from the RTL; {clock_evidence(core)})",
         "roofline share": f"{story.roofline_share:.1%} of {core.beat_bytes} bytes a clock",
     }
     if power is None:
