@@ -23,13 +23,13 @@ async def load(link: LinkDriver, config: CoreConfig, program: Program) -> None:
 
 
 async def run(link: LinkDriver) -> tuple[list[int], int]:
-    """Start, then poll until the core stops; the tokens and the last status."""
+    """Start, then poll until the core has halted or faulted; the tokens and the last status."""
     await link.write("control", 1)
     tokens = []
     for _ in range(1000):
         status = await link.read("status")
         tokens += await link.pop()
-        if not status & 1:
+        if status & 2 or status >> 8 & 0xF:  # between running and halted, what was fetched ahead still comes in
             return tokens + await link.pop(), status
     raise AssertionError("the core did not stop")
 
