@@ -7,15 +7,12 @@ from amaranth.lib.wiring import Flow, In, Out, connect
 from trilobit.hdl.axi import AxiMaster, AxiSignature
 from trilobit.hdl.axi_registers import AxiLiteSignature, AxiRegisters
 from trilobit.hdl.core import Core
+from trilobit.hdl.hosting import attach_host
 from trilobit.hdl.interfaces import MemorySignature
 from trilobit.hdl.memshare import MemoryShare
 from trilobit.isa.core import CoreConfig
 
-__all__ = ["HOST_INPUTS", "HOST_OUTPUTS", "AxiCore"]
-
-HOST_OUTPUTS = ("prog_en", "prog_addr", "prog_data", "program_length", "start", "window_size", "write_start", "eos", "limit", "seed",
-                 "temperature_m", "temperature_e", "prompt_valid", "prompt_token", "out_ready", "counter_select")  # fmt: skip
-HOST_INPUTS = ("prompt_ready", "out_valid", "out_token", "running", "halted", "waiting", "fault", "fault_pc", "counter_value")
+__all__ = ["AxiCore"]
 
 
 class AxiCore(wiring.Component):
@@ -47,7 +44,7 @@ class AxiCore(wiring.Component):
         m = Module()
         m.domains.sync = sync = ClockDomain()
         m.d.comb += [sync.clk.eq(self.aclk), sync.rst.eq(~self.aresetn)]
-        resetting, drained = Signal(), Signal()
+        resetting = Signal()
         core = Core(self._config, debug=False)
         m.submodules.core = ResetInserter(resetting)(core)
         m.submodules.registers = registers = AxiRegisters(self._config, clock_hz=round(self._config.clock_mhz * 1e6))
@@ -61,17 +58,9 @@ class AxiCore(wiring.Component):
             for name, member in port.signature.members.items():
                 inner, outer = getattr(port, name), getattr(self, prefix + name)
                 m.d.comb += outer.eq(inner) if member.flow == Flow.Out else inner.eq(outer)
-        for name in HOST_OUTPUTS:
-            m.d.comb += getattr(core, name).eq(getattr(registers, name))
-        for name in HOST_INPUTS:
-            m.d.comb += getattr(registers, name).eq(getattr(core, name))
-        m.d.sync += drained.eq(resetting & ~share.core_busy)
-        with m.If(registers.core_reset):
-            m.d.sync += resetting.eq(1)
-        with m.Elif(drained & ~share.core_busy):
-            m.d.sync += resetting.eq(0)
+        attach_host(m, core, registers, share, resetting)
         m.d.comb += [
-            share.core_flush.eq(resetting), registers.in_reset.eq(resetting), master.base.eq(registers.window_base),
+            master.base.eq(registers.window_base),
             self.irq.eq(core.out_valid | core.halted | (core.fault != 0) | core.waiting),
         ]  # fmt: skip
         return m

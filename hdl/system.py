@@ -1,25 +1,15 @@
 """A core with its host link and SDRAM: everything of a board but clocks and pins."""
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from trilobit.hdl.core import Core
-from trilobit.hdl.hostlink import HostLink
-from trilobit.hdl.memshare import MemoryShare
+from trilobit.hdl.hosting import attach_serial_host
 from trilobit.hdl.sdram import SdramController, SdramPins
 from trilobit.hdl.sdram_chip import SdramChip
-from trilobit.hdl.uart import UartReceiver, UartTransmitter
 from trilobit.isa.core import CoreConfig
 
 __all__ = ["HostedCore"]
-
-FRAME_TIMEOUT_BYTES = 64
-RECEIVE_BYTES = 512
-_HOST_OUTPUTS = ("prog_en", "prog_addr", "prog_data", "program_length", "start", "window_size", "write_start", "eos", "limit", "seed",
-                 "temperature_m", "temperature_e", "prompt_valid", "prompt_token", "out_ready", "counter_select")  # fmt: skip
-_HOST_INPUTS = ("prompt_ready", "out_valid", "out_token", "running", "halted", "waiting", "fault", "fault_pc", "counter_value")
 
 
 class HostedCore(wiring.Component):
@@ -59,42 +49,12 @@ class HostedCore(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        resetting = Signal()
-        m.submodules.receiver = receiver = UartReceiver(self._divisor)
-        m.submodules.transmitter = transmitter = UartTransmitter(self._divisor)
-        core = Core(self._config)
-        m.submodules.core = ResetInserter(resetting)(core)
-        m.submodules.link = link = HostLink(self._config, memory_size=self._chip.size, timeout=FRAME_TIMEOUT_BYTES * 10 * self._divisor,
-                                            divisor=self._divisor, clock_hz=round(self._clock_mhz * 1e6))  # fmt: skip
-        # Requests that follow each other wait here while the one before is done.
-        m.submodules.received = received = SyncFIFOBuffered(width=8, depth=RECEIVE_BYTES)
-        m.submodules.share = share = MemoryShare(self._config)
-        m.submodules.controller = controller = self._controller
-        m.d.comb += [
-            received.w_en.eq(receiver.o.valid), received.w_data.eq(receiver.o.payload), receiver.o.ready.eq(received.w_rdy),
-            link.i.valid.eq(received.r_rdy), link.i.payload.eq(received.r_data), received.r_en.eq(link.i.ready),
-            receiver.divisor.eq(link.divisor), transmitter.divisor.eq(link.divisor),
-            link.line_idle.eq(transmitter.idle), link.line_break.eq(receiver.line_break),
-        ]  # fmt: skip
-        connect(m, link.o, transmitter.i)
-        connect(m, core.mem, share.core)
-        connect(m, link.mem, share.host)
-        connect(m, share.mem, controller.mem)
+        controller = self._controller
+        core = attach_serial_host(m, self._config, controller, rx=self.rx, tx=self.tx, memory_size=self._chip.size,
+                                  memory_ready=controller.ready, divisor=self._divisor, clock_hz=round(self._clock_mhz * 1e6))  # fmt: skip
+        m.submodules.controller = controller
         connect(m, controller.pins, flipped(self.sdram))
-        for name in _HOST_OUTPUTS:
-            m.d.comb += getattr(core, name).eq(getattr(link, name))
-        for name in _HOST_INPUTS:
-            m.d.comb += getattr(link, name).eq(getattr(core, name))
-
-        drained = Signal()  # the reset lasts two clocks at least, and until nothing of the core's is left in the memory
-        m.d.sync += drained.eq(resetting & ~share.core_busy)
-        with m.If(link.core_reset):
-            m.d.sync += resetting.eq(1)
-        with m.Elif(drained & ~share.core_busy):
-            m.d.sync += resetting.eq(0)
         m.d.comb += [
-            receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx),
-            share.core_flush.eq(resetting), link.in_reset.eq(resetting), link.memory_ready.eq(controller.ready),
             self.running.eq(core.running), self.waiting.eq(core.waiting), self.halted.eq(core.halted), self.fault.eq(core.fault != 0),
             self.memory_ready.eq(controller.ready),
         ]  # fmt: skip
