@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from trilobit.errors import ModelError
-from trilobit.model.graph import Graph, calibrate
+from trilobit.model.graph import Graph
+from trilobit.model.ranges import calibrate
 from trilobit.text import Tokenizer
 
 __all__ = ["DEFAULT_TOKENS", "Measured", "calibrate_on_text", "text_tokens"]
@@ -68,7 +69,7 @@ def calibrate_on_text(
     count: int = DEFAULT_TOKENS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Measured:
-    """Set the ranges of a graph from a run over the beginning of a text; see :func:`trilobit.model.graph.calibrate`.
+    """Set the ranges of a graph from a run over the beginning of a text; see :func:`trilobit.model.ranges.calibrate`.
 
     Args:
         graph, tensors: as loaded; the tensors may be mapped from a file.

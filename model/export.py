@@ -17,17 +17,11 @@ from torch import Tensor, nn
 
 from trilobit.errors import ModelError
 from trilobit.model.checkpoint import packed_tensors, write_config
+from trilobit.model.evaluator import evaluate_float
 from trilobit.model.files import atomic_folder
-from trilobit.model.graph import (
-    Graph,
-    Node,
-    UnsupportedOperation,
-    calibrate,
-    estimate_ranges,
-    evaluate_float,
-    save_graph,
-)
+from trilobit.model.graph import Graph, Node, UnsupportedOperation, save_graph
 from trilobit.model.mapping import CheckResult, Mapper, Operation, Vector, trace
+from trilobit.model.ranges import calibrate, estimate_ranges
 from trilobit.model.reference import MatMulFreeLM
 
 __all__ = ["CheckResult", "Operation", "build_graph", "check_graph", "export_graph"]
@@ -158,7 +152,7 @@ def export_graph(
         module: maps input_ids [B, T] to logits [B, T, V].
         folder: created, or its files of those names replaced; untouched if anything fails.
         calibration_ids: tokens of a typical text, of at least some thousand, to measure ranges on. Without them the
-            ranges are estimated from the weights (``trilobit.model.graph.estimate_ranges``).
+            ranges are estimated from the weights (``trilobit.model.ranges.estimate_ranges``).
         tokenizer: a ``tokenizer.json`` to copy beside the graph.
         source: what the calibration text is, for the record.
         eos_token_id, bos_token_id: where the module has no configuration that says so.

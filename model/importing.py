@@ -18,9 +18,10 @@ from trilobit.errors import ModelError
 from trilobit.model.calibration import DEFAULT_TOKENS, Measured, calibrate_on_text, text_tokens
 from trilobit.model.config import ModelConfig
 from trilobit.model.files import atomic_folder
-from trilobit.model.graph import estimate_ranges, load_tensors, save_graph
+from trilobit.model.graph import load_tensors, save_graph
 from trilobit.model.published import TensorSpec, graph_of, tensor_specs
 from trilobit.model.quantise import Packed, quantise
+from trilobit.model.ranges import estimate_ranges
 from trilobit.model.shards import weight_files
 from trilobit.model.tensorfile import FLOATS, Entry, TensorReader, TensorWriter, float32_of
 from trilobit.model.vocabulary import check_vocabulary, find_tokenizer

@@ -72,7 +72,7 @@ def export_for_compile(
     Args:
         spec, weights: see :func:`build_from_spec`.
         calibrate_text: a text file to measure ranges on; it needs the tokenizer. Without it they are estimated from
-            the weights (``trilobit.model.graph.estimate_ranges``).
+            the weights (``trilobit.model.ranges.estimate_ranges``).
         tokenizer: the model's ``tokenizer.json``; may be None without a text.
         out_folder: as for ``export_graph``.
 

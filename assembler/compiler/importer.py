@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from trilobit.errors import CompileError
-from trilobit.model.graph import Graph, estimate_ranges, load_graph, load_tensors
+from trilobit.model.graph import Graph, load_graph, load_tensors
+from trilobit.model.ranges import estimate_ranges
 
 __all__ = ["SUPPORTED", "Check", "Operation", "check_folder", "read_graph"]
 

@@ -8,7 +8,9 @@ from safetensors.numpy import save_file
 from trilobit.assembler.bundle import logit_places, teacher_forced
 from trilobit.assembler.compiler import Compiled
 from trilobit.isa import trits
-from trilobit.model.graph import Graph, Node, calibrate, evaluate_float, load_tensors, save_graph
+from trilobit.model.evaluator import evaluate_float
+from trilobit.model.graph import Graph, Node, load_tensors, save_graph
+from trilobit.model.ranges import calibrate
 from trilobit.sim.functional import FunctionalSimulator
 
 VOCABULARY = 40

@@ -8,7 +8,8 @@ from trilobit.assembler import assemble
 from trilobit.assembler.compiler import Policy, compile_graph
 from trilobit.errors import CompileError
 from trilobit.isa.core import load_core
-from trilobit.model.graph import evaluate_float, load_tensors
+from trilobit.model.evaluator import evaluate_float
+from trilobit.model.graph import load_tensors
 from trilobit.sim.backend import HostSettings
 from trilobit.sim.functional import FunctionalSimulator
 

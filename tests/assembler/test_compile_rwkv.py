@@ -11,7 +11,8 @@ from trilobit.errors import ModelError  # noqa: E402
 from trilobit.evaluation import functional_logits  # noqa: E402
 from trilobit.model import check_graph, export_graph  # noqa: E402
 from trilobit.model.baselines import build_model, model_config  # noqa: E402
-from trilobit.model.graph import evaluate_float, load_graph, load_tensors  # noqa: E402
+from trilobit.model.evaluator import evaluate_float  # noqa: E402
+from trilobit.model.graph import load_graph, load_tensors  # noqa: E402
 
 
 @pytest.fixture(scope="module")

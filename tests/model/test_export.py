@@ -12,14 +12,9 @@ from torch import nn
 
 from trilobit.errors import CompileError, ModelError
 from trilobit.model import BitLinear, LinearRecurrence, RMSNorm, check_graph, export_graph, load_pretrained
-from trilobit.model.graph import (
-    UnsupportedOperation,
-    calibrate,
-    estimate_ranges,
-    evaluate_float,
-    load_graph,
-    load_tensors,
-)
+from trilobit.model.evaluator import evaluate_float
+from trilobit.model.graph import UnsupportedOperation, load_graph, load_tensors
+from trilobit.model.ranges import calibrate, estimate_ranges
 
 DATA = Path(__file__).parent / "data"
 V, H = 40, 32
@@ -221,9 +216,9 @@ def test_graph_errors(tmp_path):
 def test_graph_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import trilobit.model, trilobit.model.graph as g\n"
+        "import trilobit.model, trilobit.model.graph as g\nfrom trilobit.model import evaluator\n"
         f"graph = g.load_graph({str(DATA / 'toy')!r})\n"
-        f"print(g.evaluate_float(graph, g.load_tensors(graph, {str(DATA / 'toy')!r}), [1, 2, 3]).shape)\n"
+        f"print(evaluator.evaluate_float(graph, g.load_tensors(graph, {str(DATA / 'toy')!r}), [1, 2, 3]).shape)\n"
         "try: trilobit.model.load_pretrained\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
@@ -232,7 +227,7 @@ def test_graph_needs_no_torch():
 
 
 def test_products_are_the_same_whether_weights_are_kept_or_unpacked_in_blocks(monkeypatch):
-    from trilobit.model import graph as module
+    from trilobit.model import evaluator as module
 
     graph = load_graph(DATA / "toy2")
     tensors = load_tensors(graph, DATA / "toy2")

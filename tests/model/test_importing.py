@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, models
 
 from trilobit.errors import ModelError
 from trilobit.model import ModelConfig, load_pretrained
+from trilobit.model.evaluator import evaluate_float
 from trilobit.model.export import export_graph
-from trilobit.model.graph import evaluate_float, load_graph, load_tensors
+from trilobit.model.graph import load_graph, load_tensors
 from trilobit.model.importing import import_checkpoint
 from trilobit.model.synthetic import synthesize
 

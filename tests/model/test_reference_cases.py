@@ -13,7 +13,8 @@ import torch
 from safetensors.numpy import load_file
 
 from trilobit.model import ModelConfig, load_pretrained
-from trilobit.model.graph import evaluate_float, load_graph, load_tensors
+from trilobit.model.evaluator import evaluate_float
+from trilobit.model.graph import load_graph, load_tensors
 from trilobit.model.importing import import_checkpoint
 from trilobit.model.synthetic import synthesize
 

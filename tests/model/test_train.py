@@ -18,7 +18,8 @@ from trilobit.model import (
     reference_logits,
 )
 from trilobit.model.data import END, encode, load_tokenizer, train_tokenizer
-from trilobit.model.graph import evaluate_float, load_graph, load_tensors
+from trilobit.model.evaluator import evaluate_float
+from trilobit.model.graph import load_graph, load_tensors
 from trilobit.model.train import TrainingConfig, calibration_sample, load_config, main
 
 HERE = Path(__file__).parent
