@@ -5,7 +5,7 @@ from amaranth.lib import cdc, io, wiring
 
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards import Board, BoardFiles
-from trilobit.hdl.boards.flow import PLACEMENT, SYNTHESIS
+from trilobit.hdl.boards.flow import SYNTHESIS, top_files
 from trilobit.hdl.boards.pll import BoardClocks, pll_settings
 from trilobit.hdl.onchip import BakedModel, OnChipCore
 from trilobit.hdl.onchip_boards import ONCHIP_BAUD, ONCHIP_BOARDS
@@ -77,20 +77,13 @@ def onchip_files(name: str, model: BakedModel) -> BoardFiles:
     """
     if name not in ONCHIP_BOARDS:
         raise ConfigError(f"expected a board ({', '.join(sorted(ONCHIP_BOARDS))}), got {name!r}")
-    from trilobit.hdl.verilog import lint_waived
-
     board = ONCHIP_BOARDS[name]
-    platform = board.make_platform()
     top = f"trilobit_{name}"
     try:
         component = OnChipTop(board, model)
     except ValueError as error:
         raise ConfigError(f"model {model.name!r} on {name}: {error}") from error
-    plan = platform.build(component, name=top, do_build=False, emit_src=False, debug_verilog=True,
-                          nextpnr_opts=[*PLACEMENT, "--seed", str(board.seed)])  # fmt: skip
-    files = {path: text.decode() if isinstance(text, bytes) else text for path, text in plan.files.items()}
-    del files[f"{top}.il"]
-    files[f"{top}.v"] = lint_waived(files.pop(f"{top}.debug.v"))
+    files = top_files(board, component, top)
     files[f"{top}.ys"] = onchip_script(top, f"{top}.v", f"{top}.json").replace("; ", "\n") + "\n"
     files["README.txt"] = _README.format(name=name, model=model.name, clock=board.clock_mhz, top=top, baud=ONCHIP_BAUD)
     return BoardFiles(board=name, core=model.config.name, clock_mhz=board.clock_mhz, top=top, files=files)

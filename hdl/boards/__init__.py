@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards.board import BAUD, BOARDS, Board, find_board
-from trilobit.hdl.boards.flow import PLACEMENT, SYNTHESIS
+from trilobit.hdl.boards.flow import SYNTHESIS, top_files
 from trilobit.isa.core import CoreConfig, load_core
 
 __all__ = ["BAUD", "BOARDS", "Board", "BoardFiles", "board_files", "find_board"]
@@ -42,20 +42,14 @@ def board_files(name: str, config: CoreConfig | None = None) -> BoardFiles:
     """
     board = find_board(name)
     config = config or load_core(board.core)
-    platform = board.make_platform()
     from trilobit.hdl.boards.top import BoardTop
-    from trilobit.hdl.verilog import lint_waived
 
     top = f"trilobit_{name}"
     try:
         component = BoardTop(board, config)
     except ValueError as error:
         raise ConfigError(f"core {config.name!r} on {name}: {error}") from error
-    plan = platform.build(component, name=top, do_build=False, emit_src=False, debug_verilog=True,
-                          synth_opts=list(SYNTHESIS), nextpnr_opts=[*PLACEMENT, "--seed", str(board.seed)])  # fmt: skip
-    files = {path: text.decode() if isinstance(text, bytes) else text for path, text in plan.files.items()}
-    del files[f"{top}.il"]
-    files[f"{top}.v"] = lint_waived(files.pop(f"{top}.debug.v"))
+    files = top_files(board, component, top, synth_opts=list(SYNTHESIS))
     # The scripts read the Verilog that lies beside them, so that one text is what people see and what tools build.
     files[f"{top}.ys"] = files[f"{top}.ys"].replace(f"read_rtlil {top}.il", f"read_verilog {top}.v")
     files["README.txt"] = _README.format(name=name, core=config.name, clock=board.clock_mhz, sdram=2 * board.clock_mhz, top=top, baud=BAUD)
