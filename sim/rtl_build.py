@@ -112,8 +112,8 @@ def build_library(work: Path, verilog: str, harness: dict[str, str], defines: li
     trace = ["--trace-fst", "-CFLAGS", "-I../waves"] if waves else []
     VERILATOR.run([*VERILATOR_FLAGS, *trace, "-CFLAGS", "-fPIC", "--Mdir", "obj", "core.v"], cwd=work, log=log)
     jobs = f"-j{len(os.sched_getaffinity(0))}"
-    MAKE.run([jobs, "-C", "obj", "-f", "Vcore.mk", *MAKE_FLAGS, _opt(waves), "Vcore__ALL.a", "libverilated.a"], cwd=work, log=log,
-             environment=VERILATOR.environment)  # fmt: skip
+    MAKE.run([jobs, "-C", "obj", "-f", "Vcore.mk", *VERILATOR.make_flags, *MAKE_FLAGS, _opt(waves), "Vcore__ALL.a", "libverilated.a"],
+             cwd=work, log=log, environment=VERILATOR.environment)  # fmt: skip
     include = _verilator_root() / "include"
     # -Bsymbolic: calls inside the library are direct.
     GXX.run([*CXX_FLAGS, *defines, f"-DVM_TRACE_FST={int(waves)}", "-I", "obj", "-I", include, "-I", include / "vltstd",

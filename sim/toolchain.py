@@ -137,6 +137,11 @@ class Verilator(Tool):
         path = os.environ.get("PATH", os.defpath)
         return {"VERILATOR_ROOT": str(self.root), "PATH": f"{self.root / 'bin'}{os.pathsep}{path}"}
 
+    @property
+    def make_flags(self) -> tuple[str, ...]:
+        """Variables for make: the wheel's makefiles call ``python``, which not every machine has under that name."""
+        return (f"PYTHON3={sys.executable}",)
+
     def require(self) -> Path:
         """The path of Verilator; checks the programs that it needs and its version as well."""
         path = super().require()

@@ -123,6 +123,9 @@ def _build(verilog: str, name: str, simulator: str, waves: bool) -> Path:
         done = folder / "done"
         if done.exists():
             return folder
+        for leftover in folder.iterdir():  # of a build that failed: Verilator would not write again what it has written
+            if leftover.name != "lock":
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         source = folder / f"{name}.v"
         source.write_text(verilog)
         arguments = []
@@ -131,7 +134,8 @@ def _build(verilog: str, name: str, simulator: str, waves: bool) -> Path:
             # The runner starts make itself, so the setting travels in the environment.
             arguments = ["-Wno-lint", "--x-initial", "unique"]
         log = folder / "build.log"
-        with _environment(**tool.environment, MAKEFLAGS="CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1"):
+        flags = " ".join(["CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O1", *VERILATOR.make_flags])
+        with _environment(**tool.environment, MAKEFLAGS=flags):
             try:
                 _runner(simulator, name).build(sources=[source], hdl_toplevel=name, build_dir=folder, build_args=arguments,
                                                timescale=("1ns", "1ps"), always=True, waves=waves, log_file=log)  # fmt: skip

@@ -1,12 +1,16 @@
 """The cocotb helpers: builds are cached, tests run on both simulators, failures are failures."""
 
+import os
+
 import pytest
+import support
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from support import CACHE, run_cocotb
 
 from trilobit.hdl.verilog import to_verilog
+from trilobit.sim.toolchain import VERILATOR
 
 
 class AddOne(wiring.Component):
@@ -42,6 +46,25 @@ def test_second_run_does_not_build():
     assert builds
     run_cocotb(AddOne(), "add_one", "cocotb_support", simulators=["verilator"], testcase="adds_one_after_a_cycle")
     assert {path: path.stat().st_mtime_ns for path in CACHE.glob("add_one-verilator-*/add_one")} == builds
+
+
+def test_builds_need_no_program_called_python(tmp_path, monkeypatch):
+    """Debian has python3 only, and the environment that runs need not be activated."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "bin" / "python").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(support, "CACHE", tmp_path / "builds")
+    run_cocotb(AddOne(), "add_one", "cocotb_support", simulators=["verilator"], testcase="adds_one_after_a_cycle")
+
+
+def test_a_failed_build_is_built_anew(monkeypatch, tmp_path):
+    monkeypatch.setattr(support, "CACHE", tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(VERILATOR), "make_flags", ("PYTHON3=false",))
+        with pytest.raises(AssertionError, match="verilator could not build add_one"):
+            run_cocotb(AddOne(), "add_one", "cocotb_support", simulators=["verilator"], testcase="adds_one_after_a_cycle")
+    run_cocotb(AddOne(), "add_one", "cocotb_support", simulators=["verilator"], testcase="adds_one_after_a_cycle")
 
 
 def test_verilog_is_reproducible_and_has_no_paths():
