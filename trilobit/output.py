@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from trilobit.errors import ConfigError
+
 __all__ = ["batch_option", "json_option", "memory_option", "print_json", "print_table", "progress", "quantity", "status_line", "write_text"]
 
 stderr = Console(stderr=True)
@@ -26,12 +28,18 @@ def json_option(function: Callable) -> Callable:
 def batch_option(function: Callable) -> Callable:
     """The option ``--batch``, which replaces the core's; the function gets it as ``batch``, None if it is not given."""
     text = "Sequences that share a pass over the weights, 1, 2, 4 or 8, instead of the core's own number."
-    return click.option("--batch", metavar="N", type=int, default=None, help=text)(function)
+    return click.option("--batch", metavar="N", type=int, default=None, callback=_batch, help=text)(function)
+
+
+def _batch(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value not in (None, 1, 2, 4, 8):
+        raise ConfigError(f"expected --batch 1, 2, 4 or 8, got {value}")
+    return value
 
 
 def memory_option(function: Callable) -> Callable:
     """The option ``--memory``, the timing of a simulated memory; the function gets it as ``memory_model``, None if it is not given."""
-    text = "Timing of the hardware's memory: ideal (default), latency:N[,outstanding=M], one that ships (ddr4-2400, ...) or a YAML file."
+    text = "Timing of the memory: ideal (default), latency:N[,outstanding=M], sdram, ddr3-667, ddr4-2400[-hot|-x4] or a YAML file."
     return click.option("--memory", "memory_model", metavar="MEMORY", default=None, help=text)(function)
 
 

@@ -18,7 +18,13 @@ def test_help_lists_every_verb_with_a_line_of_text():
     assert result.exit_code == 0
     for verb in cli.main.list_commands(click.Context(cli.main)):
         line = next(line for line in result.output.splitlines() if line.split()[:1] == [verb])
-        assert len(line.split()) > 3
+        assert len(line.split()) > 3 and line.endswith(".") and not line.endswith("...")
+
+
+def test_help_places_every_verb_in_one_section():
+    placed = sorted(verb for section in cli.SECTIONS.values() for verb in section)
+    assert placed == cli.main.list_commands(click.Context(cli.main))
+    assert "Other:" not in CliRunner().invoke(cli.main, ["--help"]).output
 
 
 def _verbs(group: click.Group, prefix: str = ""):
@@ -77,6 +83,44 @@ def test_unexpected_error_keeps_its_traceback(failing):
     failing(RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         CliRunner().invoke(cli.main, ["verb"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(("module", "extra"), [("amaranth.hdl", "rtl"), ("torch", "model"), ("serial.tools", "boards")])
+def test_a_package_of_an_extra_that_is_missing_is_a_user_error(failing, module, extra):
+    failing(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    result = CliRunner().invoke(cli.main, ["verb"])
+    assert result.exit_code == 2
+    assert (
+        result.stderr == f'trilobit: expected the package {module.split(".")[0]}, found none; pip install "trilobit[{extra}]" brings it\n'
+    )
+
+
+def test_another_missing_module_keeps_its_traceback(failing):
+    failing(ModuleNotFoundError("No module named 'trilobit.nowhere'", name="trilobit.nowhere"))
+    with pytest.raises(ModuleNotFoundError):
+        CliRunner().invoke(cli.main, ["verb"], catch_exceptions=False)
+
+
+def test_the_extras_named_for_packages_bring_them():
+    from importlib.metadata import requires
+
+    lines = [line.lower().replace("-", "_") for line in requires("trilobit") or []]
+    for package, extra in cli.EXTRAS.items():
+        name = {"serial": "pyserial"}.get(package, package)
+        assert any(line.startswith(name) and f'extra == "{extra}"' in line for line in lines), package
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["run", "tales"], "expected a bundle or a program, got the model 'tales'; compile it for a core first: trilobit compile tales --core"),
+    (["run", "nowhere"], "nowhere: no such file or folder; expected a bundle (the folder that `trilobit compile` writes), PROG.s"),
+    (["inspect", "nowhere"], "nowhere: no such folder, and no model of that name ships with Trilobit"),
+    (["export", "nowhere", "-o", "x"], "nowhere: no such folder, and no model of that name ships with Trilobit"),
+])  # fmt: skip
+def test_what_is_not_there_says_what_was_expected(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 def test_starting_needs_neither_torch_nor_amaranth():

@@ -130,9 +130,12 @@ def test_a_program_runs_on_a_core_of_several_slots(tmp_path):
     assert "at most 2 times" in invoke("run", path, "--batch", 2, "--push", "1", "--push", "1", "--push", "1", code=2).stderr
 
 
-@pytest.mark.parametrize("batch, message", [(3, "batch to be a power of two, got 3"), (16, "batch from 1 to 8, got 16")])
-def test_other_batches_are_refused(tmp_path, batch, message):
-    assert message in invoke("compile", "tales", "--core", "ulx3s", "--batch", batch, "-o", tmp_path / "b", code=2).stderr
+@pytest.mark.parametrize("batch", [3, 16])
+def test_other_batches_are_refused(tmp_path, batch):
+    assert (
+        f"expected --batch 1, 2, 4 or 8, got {batch}"
+        in invoke("compile", "tales", "--core", "ulx3s", "--batch", batch, "-o", tmp_path / "b", code=2).stderr
+    )
 
 
 def test_compile_overrides_the_presets_batch(tmp_path):

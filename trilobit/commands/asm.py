@@ -12,7 +12,7 @@ from trilobit.output import json_option, print_json, print_table, write_text
 __all__ = ["command"]
 
 
-@click.command(name="asm")
+@click.command(name="asm", short_help="Assemble a program.")
 @click.argument("source", metavar="PROG.s", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="PROG.bin", type=click.Path(path_type=Path), required=True, help="The binary.")
 @click.option("--core", metavar="PRESET", help="Core preset or YAML file; comes before the source's .core.")

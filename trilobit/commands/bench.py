@@ -8,12 +8,12 @@ import click
 from trilobit.output import batch_option, json_option, memory_option, print_json, print_table, quantity, stderr, write_text
 
 
-@click.group(name="bench")
+@click.group(name="bench", short_help="Measure whole tokens on the RTL, and check them.")
 def command() -> None:
-    """Measure, and check what is measured."""
+    """Measure what the hardware would do, and check what is measured."""
 
 
-@command.command(name="rtl")
+@command.command(name="rtl", short_help="Run tokens of a geometry with random weights.")
 @click.option("--geometry", required=True, metavar="GEOMETRY", help="370m, 1.3b, 2.7b, tales, or H/L/I/V.")
 @click.option("--core", "core_name", default="axi512", show_default=True, metavar="PRESET", help="Core preset or YAML file.")
 @batch_option

@@ -29,7 +29,7 @@ def import_onchip(core_name: str | None):
     return onchip
 
 
-@click.command(name="build")
+@click.command(name="build", short_help="Synthesise, place, route and pack a bitstream for a board.")
 @click.argument("board_name", metavar="BOARD")
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Default bitstreams/BOARD.")
 @click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with its parameters; default the board's.")

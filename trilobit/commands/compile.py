@@ -16,11 +16,11 @@ __all__ = ["command"]
 _PATH = click.Path(path_type=Path)
 
 
-@click.command(name="compile")
+@click.command(name="compile", short_help="Compile a model into a bundle for a core.")
 @click.argument("spec")
-@click.option("--core", metavar="PRESET", help="Core preset or YAML file.")
+@click.option("--core", metavar="PRESET", help="Core preset or YAML file; needed unless --check.")
 @batch_option
-@click.option("-o", "--output", metavar="BUNDLE", type=_PATH, help="The bundle's folder.")
+@click.option("-o", "--output", metavar="BUNDLE", type=_PATH, help="The bundle's folder; needed unless --check.")
 @click.option("--check", "check_only", is_flag=True, help="List mapped and unmapped operations; compile nothing.")
 @click.option("--weights", metavar="W.safetensors", type=_PATH, help="Weights of an own model.")
 @click.option("--calibrate", metavar="TEXT", type=_PATH, help="Text to measure ranges on.")
@@ -28,7 +28,7 @@ _PATH = click.Path(path_type=Path)
               help="Tokens of that text for a folder; an own model takes all of it.")  # fmt: skip
 @click.option("--tokenizer", metavar="tokenizer.json", type=_PATH,
               help="Tokenizer to put into the bundle; default: one beside the model or its weights.")  # fmt: skip
-@click.option("--name", help="The model's name in the bundle.")
+@click.option("--name", metavar="NAME", help="The model's name in the bundle.")
 @click.option("--store-logits", is_flag=True, help="Also store each token's logits to memory.")
 @click.option("--wide", is_flag=True, help="32 bits for every vector, not only for the residual stream, state and logits.")
 @click.option("--calibrate-report", "report_text", metavar="TEXT", type=_PATH,
@@ -54,8 +54,10 @@ def command(
 ) -> None:
     """Compile SPEC into a bundle.
 
-    SPEC is a folder with graph.json, the name of a model that ships with Trilobit (tales), or FILE.py:FUNCTION, where
-    FUNCTION returns your torch module.
+    SPEC is a folder with graph.json, the name of a model that ships with Trilobit (tales, shakespeare, shakespeare-tiny,
+    shakespeare-onchip), or FILE.py:FUNCTION, where FUNCTION returns your torch module.
+
+    A bundle is a folder with program, weights and tokenizer, for one core; `trilobit run BUNDLE` runs it.
     """
     if check_only:
         _print_check(check_model(spec, weights), as_json)

@@ -59,7 +59,7 @@ class _Terminal:
         self.live.update(Group(Text(self.text), Text(""), bar))
 
 
-@click.command(name="demo")
+@click.command(name="demo", short_help="Let a trained model write a story on the simulated hardware.")
 @click.option("--model", default="tales", show_default=True, help="A model that ships with Trilobit, or a folder with graph.json.")
 @click.option("--core", "core_name", default="ulx3s", show_default=True, metavar="PRESET", help="Core preset or YAML file.")
 @click.option("--prompt", default=PROMPT, show_default=True, metavar="TEXT", help="How the story begins.")

@@ -14,7 +14,7 @@ from trilobit.output import json_option, print_json, write_text
 __all__ = ["command"]
 
 
-@click.command(name="disasm")
+@click.command(name="disasm", short_help="Turn a binary back into assembly.")
 @click.argument("binary", metavar="PROG.bin", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the text to FILE.")
 @json_option

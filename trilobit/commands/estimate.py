@@ -10,21 +10,24 @@ from trilobit.output import batch_option, json_option, print_json, print_table, 
 DEFAULT_CORE = "axi512"
 
 
-@click.command(name="estimate")
+@click.command(name="estimate", short_help="Count the cycles and tokens/s of a geometry, model or bundle.")
 @click.argument("what", metavar="GEOMETRY|MODEL|BUNDLE")
 @click.option("--core", "core_name", metavar="PRESET",
               help=f"Core preset, or a YAML file with core parameters; {DEFAULT_CORE} if not given. A bundle has its own.")  # fmt: skip
 @batch_option
 @click.option("--memory", default="ideal", show_default=True, metavar="MEMORY",
-              help="Memory timing: ideal, latency:N[,outstanding=M], one that ships (ddr4-2400, ...) or a YAML file.")  # fmt: skip
+              help="Memory timing: ideal, latency:N[,outstanding=M], sdram, ddr3-667, ddr4-2400[-hot|-x4] or a YAML file.")  # fmt: skip
 @click.option("--clock", type=float, default=None, metavar="MHZ", help="Clock; by default the core's.")
 @click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write a timeline of a token for ui.perfetto.dev.")  # fmt: skip
 @json_option
 def command(what: str, core_name: str | None, batch: int | None, memory: str, clock: float | None, trace: Path | None,
             as_json: bool) -> None:  # fmt: skip
-    """Cycles, tokens/s and share of the roofline of a geometry (370m, 1.3b, 2.7b, or H/L/I/V), of a model that ships with Trilobit
-    (tales), or of a bundle; exact, from the cycle model.
+    """Cycles, tokens/s and share of the roofline of a geometry (370m, 1.3b, 2.7b, or H/L/I/V), of a model (its folder, or the name of
+    one that ships: tales, shakespeare, shakespeare-tiny, shakespeare-onchip), or of a bundle; exact, from the cycle model.
+
+    H/L/I/V: width, layers, width of the channel mixer, vocabulary, such as 1024/24/2816/32000. Share of the roofline: the time that reading
+    the weights alone would take, at 1.6 bits each, of the time that a token takes.
     """
     from trilobit.errors import ConfigError
     from trilobit.estimating import fits, load_subject

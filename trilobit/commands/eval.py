@@ -8,7 +8,7 @@ import click
 from trilobit.output import json_option, print_json, print_table, progress
 
 
-@click.command(name="eval")
+@click.command(name="eval", short_help="Score a compiled model on a text.")
 @click.option("--bundle", "folder", metavar="BUNDLE", required=True, type=click.Path(path_type=Path), help="Compiled with --store-logits.")
 @click.option("--text", "text_file", metavar="FILE", required=True, type=click.Path(path_type=Path), help="UTF-8 text to predict.")
 @click.option("--backend", type=click.Choice(["functional", "torch"]), default="functional", show_default=True,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from trilobit.errors import ModelError
 from trilobit.output import json_option, print_json, print_table, progress, quantity
 
 __all__ = ["command"]
@@ -11,7 +12,7 @@ __all__ = ["command"]
 _PATH = click.Path(path_type=Path)
 
 
-@click.command(name="export")
+@click.command(name="export", short_help="Write a packed checkpoint back in the published layout.")
 @click.argument("packed", type=_PATH)
 @click.option("-o", "--output", metavar="FOLDER", type=_PATH, required=True, help="A new folder.")
 @click.option("--shard-bytes", default=2_000_000_000, show_default=True, metavar="N", type=click.IntRange(1), help="Largest file.")
@@ -27,6 +28,8 @@ def command(packed: Path, output: Path, shard_bytes: int, as_json: bool) -> None
     from trilobit.model.publishing import publish
 
     packed = shipped_or_path(packed)
+    if not packed.exists():
+        raise ModelError(f"{packed}: no such folder, and no model of that name ships with Trilobit; expected a packed checkpoint")
     with progress(quiet=as_json) as bar:
         task = bar.add_task("Unpacking", total=len(open_packed(packed).specs))
         checkpoint = publish(packed, output, shard_bytes=shard_bytes, progress=lambda name: bar.advance(task))

@@ -7,7 +7,7 @@ import click
 from trilobit.output import json_option, print_json, print_table, status_line
 
 
-@click.command(name="flash")
+@click.command(name="flash", short_help="Load a bitstream onto a board.")
 @click.argument("board_name", metavar="BOARD")
 @click.option("--permanent", is_flag=True, help="Into the board's flash, where it stays without power; default into the FPGA's SRAM.")
 @click.option("--bitstream", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),

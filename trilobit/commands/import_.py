@@ -11,7 +11,7 @@ __all__ = ["command"]
 _PATH = click.Path(path_type=Path)
 
 
-@click.command(name="import")
+@click.command(name="import", short_help="Import a published checkpoint, 1.6 bits a weight.")
 @click.argument("folder", type=_PATH)
 @click.option("-o", "--output", metavar="PACKED", type=_PATH, required=True, help="Folder of the packed checkpoint.")
 @click.option("--tokenizer", metavar="tokenizer.json", type=_PATH, help="Tokenizer to carry along; default: the folder's.")

@@ -8,12 +8,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from trilobit.errors import ModelError
 from trilobit.output import json_option, print_json, print_table, progress, quantity
 
 __all__ = ["command"]
 
 
-@click.command(name="inspect")
+@click.command(name="inspect", short_help="Show what a checkpoint or a bundle holds.")
 @click.argument("path", type=click.Path(path_type=Path))
 @json_option
 def command(path: Path, as_json: bool) -> None:
@@ -25,6 +26,8 @@ def command(path: Path, as_json: bool) -> None:
     from trilobit.assembler.compiler.pipeline import shipped_or_path
 
     path = shipped_or_path(path)
+    if not path.exists():
+        raise ModelError(f"{path}: no such folder, and no model of that name ships with Trilobit; expected a checkpoint or a bundle")
     if (path / "manifest.json").is_file():
         found = _bundle(path)
         print_json(found) if as_json else _print_bundle(found)
@@ -108,7 +111,7 @@ def _ranges(calibration: dict[str, Any] | None) -> str:
     if calibration is None:
         return "unknown"
     tokens, source = calibration["tokens"], calibration["source"]
-    return f"measured on {tokens} tokens of {source}" if tokens else source
+    return f"measured on {tokens} tokens of {source}" if tokens else source.removeprefix("default policy: ")
 
 
 def _short(name: str | None) -> str:

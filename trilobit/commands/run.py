@@ -19,8 +19,19 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
         raise click.BadParameter(f"expected tokens as numbers with commas, got {', '.join(map(repr, values))}") from error
 
 
-@click.command(name="run")
-@click.argument("what", metavar="BUNDLE|PROG.s|PROG.bin", type=click.Path(path_type=Path, exists=True))
+def _check_there(what: Path) -> None:
+    if what.exists():
+        return
+    from trilobit.assembler.compiler.pipeline import resolve
+
+    if resolve(what) is not None:
+        raise ConfigError(f"expected a bundle or a program, got the model {str(what)!r}; compile it for a core first: "
+                          f"trilobit compile {what} --core ulx3s -o build/{what}")  # fmt: skip
+    raise ConfigError(f"{what}: no such file or folder; expected a bundle (the folder that `trilobit compile` writes), PROG.s or PROG.bin")
+
+
+@click.command(name="run", short_help="Run a bundle or a program: simulated, or on a board.")
+@click.argument("what", metavar="BUNDLE|PROG.s|PROG.bin", type=click.Path(path_type=Path))
 @click.option("--backend", type=click.Choice(["functional", "cycles", "rtl"]), default="functional", show_default=True,
               help="Bit-exact simulator; the same with exact cycles; or the hardware itself in simulation.")  # fmt: skip
 @click.option("--prompt", "prompts", metavar="TEXT", multiple=True,
@@ -55,9 +66,14 @@ def command(
     what: Path, backend: str, prompts: tuple[str, ...], prompts_file: Path | None, count: int | None, temperature: float, seed: int,
     as_json: bool, waves: Path | None, trace: Path | None, memory_model: str | None, target: str | None, port: str | None, **program_options
 ) -> None:  # fmt: skip
-    """Let a compiled model write text, or run a program and show its registers."""
+    """Let a compiled model write text, or run a program and show its registers.
+
+    BUNDLE is the folder that `trilobit compile` writes. Options marked (program) are for PROG.s and PROG.bin, (bundle) for bundles,
+    (rtl) and (cycles) for those backends.
+    """
     from trilobit.sim.backend import HostSettings
 
+    _check_there(what)
     if what.is_dir():
         given = [name for name in _PROGRAM_ONLY if program_options[name]]
         if given:

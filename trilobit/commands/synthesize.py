@@ -24,7 +24,7 @@ def _config(geometry: str):
     raise ModelError(f"expected a geometry ({', '.join(GEOMETRIES)}) or H/L/I/V such as 1024/24/2816/32000, got {geometry!r}")
 
 
-@click.command(name="synthesize")
+@click.command(name="synthesize", short_help="Write a checkpoint with random weights, for benchmarks.")
 @click.argument("geometry")
 @click.option("-o", "--output", metavar="FOLDER", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--seed", default=0, show_default=True, metavar="S", type=click.IntRange(0), help="The same seed gives the same bytes.")

@@ -8,7 +8,7 @@ import click
 from trilobit.output import json_option, print_json, print_table
 
 
-@click.command(name="train")
+@click.command(name="train", short_help="Train a model on text files.")
 @click.argument("texts", metavar="[TEXT]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--text", "more_texts", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="A text; may be repeated.")
 @click.option("--config", required=True, metavar="NAME|FILE.yaml", help="Preset (tales, shakespeare, ...) or YAML file of a training run.")
@@ -32,6 +32,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Train a model on TEXT files (needs PyTorch) and leave it calibrated, ready to compile.
+
+    Presets of --config: small (minutes on a CPU), tales, shakespeare, shakespeare-tiny, shakespeare-onchip; docs/how-to/train.md has the
+    keys of a YAML file.
 
     Several GPUs or hosts: start it with torchrun, as docs/training.md says.
     """

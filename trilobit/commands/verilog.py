@@ -7,14 +7,14 @@ import click
 from trilobit.output import batch_option, json_option, print_json, print_table, write_text
 
 
-@click.command(name="verilog")
+@click.command(name="verilog", short_help="Write the Verilog of a core, an IP or a board's top.")
 @click.option("--core", "core_name", metavar="PRESET", help="Core preset, or a YAML file with its parameters; default the board's.")
 @batch_option
 @click.option(
     "--board",
     "board_name",
     metavar="NAME",
-    help="A board's top (ulx3s_85f, icepi_zero, ...), or its project for a vendor's tool (arty_a7, arty_a7_35, kv260, de10_nano).",
+    help="A board's top (ulx3s_85f, icepi_zero, onchip_25f, ...), or a vendor tool's project (arty_a7, arty_a7_35, kv260, de10_nano).",
 )
 @click.option("--wrapper", type=click.Choice(["axi"]), help="The core as IP with AXI ports, and what other flows need of it.")
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="BUNDLE",
@@ -109,11 +109,15 @@ def _write_wrapper(core_name: str | None, bundle_folder: Path | None, output: Pa
 
 
 def _write_board(board_name: str, core_name: str | None, output: Path, as_json: bool) -> None:
-    from trilobit.hdl.boards import board_files
+    from trilobit.errors import ConfigError
+    from trilobit.hdl.boards import BOARDS, board_files
     from trilobit.hdl.boards.vendor import VENDOR_BOARDS
     from trilobit.hdl.ip.projects import project_files
     from trilobit.isa.core import load_core
 
+    if board_name not in {**BOARDS, **VENDOR_BOARDS}:
+        onchip = sorted("onchip_" + name.removeprefix("ulx3s_") for name in BOARDS)
+        raise ConfigError(f"expected a board ({', '.join([*sorted(BOARDS), *onchip, *sorted(VENDOR_BOARDS)])}), got {board_name!r}")
     write = project_files if board_name in VENDOR_BOARDS else board_files
     _print_board(write(board_name, load_core(core_name) if core_name else None), output, as_json)
 
