@@ -5,6 +5,11 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No limits of time: on a busy machine a simulator's build beside it may stop an example for longer than any.
+settings.register_profile("trilobit", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("trilobit")
 
 
 @pytest.fixture
