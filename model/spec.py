@@ -87,6 +87,6 @@ def export_for_compile(
         if calibrate_text is not None:
             ids = encode(vocabulary, read_texts([calibrate_text]))
     elif calibrate_text is not None:
-        raise ModelError(f"{calibrate_text}: calibration needs the model's tokenizer.json, and none was given")
+        raise ModelError(f"{calibrate_text}: calibration needs the model's tokenizer.json, found none beside its weights; see --tokenizer")
     source = Path(calibrate_text).name if calibrate_text is not None else ""
     return export_graph(module, out_folder, calibration_ids=ids, tokenizer=tokenizer, source=source, eos_token_id=end, bos_token_id=end)

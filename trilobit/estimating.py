@@ -68,7 +68,10 @@ def load_subject(text: str, core_name: str | None, default_core: str, batch: int
         compiled, kind = compile_graph(folder, core), "model"
         details: dict[str, Any] = {"model": text}
     else:
-        g = parse_geometry(text)
+        try:
+            g = parse_geometry(text)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; a model's name or folder, or a bundle's folder, will do as well") from None
         compiled, kind = compile_geometry(g, core), "geometry"
         details = {"geometry": {"H": g.H, "L": g.L, "I": g.I, "V": g.V}}
     return Subject(kind=kind, program=compiled.program, core=core, weights=compiled.weights(), segments=list(compiled.layout.stream),

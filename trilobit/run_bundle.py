@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -34,14 +34,25 @@ def prompt_tokens(bundle: Bundle, tokenizer: Tokenizer | None, prompt: str) -> l
     bos = bundle.manifest.bos_token_id
     tokens = [] if bos is None else [bos]
     if prompt and tokenizer is None:
-        raise BundleError(f"{bundle.folder}: expected a tokenizer.json for --prompt TEXT, got none; compile with one")
+        raise BundleError(f"{bundle.folder}: expected a tokenizer.json for --prompt TEXT, got none; compile with one, "
+                          "or give tokens by number: --push N,N,...")  # fmt: skip
     if prompt and tokenizer is not None:
         tokens += tokenizer.encode(prompt)
     if not tokens:
-        raise ConfigError(f"{bundle.folder}: expected --prompt TEXT; this model has no token to begin with")
+        instead = "--prompt TEXT" if tokenizer else "--push N,N,..."
+        raise ConfigError(f"{bundle.folder}: expected {instead}; this model has no token to begin with")
     size = bundle.manifest.logits.length
     if max(tokens) >= size:
         raise BundleError(f"{bundle.folder}: expected tokens below {size}, got {max(tokens)}: not this model's tokenizer")
+    return tokens
+
+
+def _pushed_tokens(bundle: Bundle, tokens: list[int]) -> list[int]:
+    """Prompt tokens by number, as they are: no token to begin with is put in front."""
+    size = bundle.manifest.logits.length
+    for token in tokens:
+        if not 0 <= token < size:
+            raise ConfigError(f"--push: expected tokens from 0 to {size - 1}, the vocabulary of {bundle.folder}, got {token}")
     return tokens
 
 
@@ -106,11 +117,16 @@ def generate(
 
 @dataclass(kw_only=True)
 class BundleRun:
-    """The options of a run; :meth:`execute` does it and prints."""
+    """The options of a run; :meth:`execute` does it and prints.
+
+    Attributes:
+        prompts: texts, one a sequence. pushed: tokens by number, one list a sequence, in the place of texts.
+    """
 
     folder: Path
     backend: str
     prompts: list[str]
+    pushed: list[list[int]] = field(default_factory=list)
     count: int
     temperature: float
     seed: int
@@ -127,8 +143,8 @@ class BundleRun:
         bundle = load_bundle(self.folder)
         settings = bundle_settings(bundle, count=self.count, temperature=self.temperature, seed=self.seed)
         tokenizer = Tokenizer(bundle.tokenizer) if bundle.tokenizer else None
-        texts = self.prompts or [""]
-        prompts = [prompt_tokens(bundle, tokenizer, text) for text in texts]
+        texts = self.prompts or [""] * max(len(self.pushed), 1)
+        prompts = [_pushed_tokens(bundle, tokens) for tokens in self.pushed] or [prompt_tokens(bundle, tokenizer, text) for text in texts]
         slots = fill_slots(bundle, prompts)
         seeds = [(self.seed + slot) % 2**32 for slot in range(len(prompts))]
         machine = self._board(bundle, settings)
@@ -154,7 +170,7 @@ class BundleRun:
             }  # fmt: skip
             print_json(data | result_json(result))
             return
-        click.echo(self._summary(bundle, result, sum(map(len, shown.tokens)), seconds), err=True)
+        click.echo(self._summary(bundle, result, sum(map(len, shown.tokens)), len(prompts), seconds), err=True)
 
     def _board(self, bundle: Bundle, settings: HostSettings) -> Backend | None:
         """The board that ``--target`` names, ready for the program."""
@@ -176,9 +192,9 @@ class BundleRun:
     def _memory(self) -> str:
         return "the board's" if self.target else self.memory_model or "ideal"
 
-    def _summary(self, bundle: Bundle, result: RunResult, tokens: int, seconds: float) -> str:
-        """What was simulated and how fast, ``tokens`` shown; the clock's figures only where there is a clock."""
-        together = f", {len(self.prompts)} sequences together" if len(self.prompts) > 1 else ""
+    def _summary(self, bundle: Bundle, result: RunResult, tokens: int, sequences: int, seconds: float) -> str:
+        """What was simulated and how fast, ``tokens`` of ``sequences`` shown; the clock's figures only where there is a clock."""
+        together = f", {sequences} sequences together" if sequences > 1 else ""
         parts = [f"{tokens} tokens in {seconds:.1f} s{together}"]
         if self.target is None:
             parts.append(f"{quantity(result.weights / seconds, 'weights/s')} simulated ({self.backend})")

@@ -60,10 +60,24 @@ def test_without_a_tokenizer_tokens_are_numbers(tmp_path):
     assert "expected a tokenizer.json for --prompt" in run(folder, "--prompt", "a", code=2).stderr
 
 
+def test_tokens_by_number_are_the_prompt_as_they_are(tmp_path, bundle):
+    tokens = json.loads(run(bundle, "--prompt", "xyzab", "-n", "5", "--json").stdout)["prompt_tokens"]
+    data = json.loads(run(bundle, "--push", ",".join(map(str, tokens)), "-n", "5", "--json").stdout)
+    assert data["prompt_tokens"] == tokens and data["text"] == "cdefg"
+    folder = make_bundle(tmp_path / "b", None)  # no tokenizer, and no token to begin with
+    assert run(folder, "--push", "3,9", "-n", "3").stdout == "10 11 12 \n"
+    assert "expected --push N,N,...; this model has no token to begin with" in run(folder, code=2).stderr
+    begins = make_bundle(tmp_path / "c", None, bos_token_id=7)
+    assert json.loads(run(begins, "--push", "3", "-n", "1", "--json").stdout)["prompt_tokens"] == [3]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ([], "expected --prompt TEXT"),
+        (["--push", "1", "--prompt", "a"], "expected --prompt TEXT or --push N,N,..., got both"),
+        (["--push", f"0,{VOCABULARY}"], f"--push: expected tokens from 0 to {VOCABULARY - 1}"),
+        (["--push", "1", "--push", "1"], "expected at most 1 prompt, got 2"),
         (["--prompt", "a", "--dump", "v0"], "expected PROG.s or PROG.bin with --dump"),
         (["--prompt", "a", "--set", "v0=x.npy"], "expected PROG.s or PROG.bin with --set"),
         (["--prompt", "a", "--temperature", "-1"], "expected a temperature of 0 (greedy) or at least 0.01, got -1.0"),

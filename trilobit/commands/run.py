@@ -9,7 +9,7 @@ from trilobit.output import batch_option, json_option, memory_option
 
 __all__ = ["command"]
 
-_PROGRAM_ONLY = ("core", "batch", "sets", "mems", "dump", "out", "step", "push")
+_PROGRAM_ONLY = ("core", "batch", "sets", "mems", "dump", "out", "step")
 
 
 def _numbers(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[list[int]]:
@@ -48,7 +48,7 @@ def _check_there(what: Path) -> None:
 @click.option("--set", "sets", metavar="v0=FILE.npy", multiple=True, help="Fill a register first (program).")
 @click.option("--mem", "mems", metavar="NAME=FILE.npy", multiple=True, help="Fill a memory region first (program).")
 @click.option("--push", metavar="N,N,...", callback=_numbers, multiple=True,
-              help="Prompt tokens by number (program); once for each sequence of a batch, the last for all further ones.")  # fmt: skip
+              help="Prompt tokens by number, as they are; once for each sequence of a batch, the last for all further ones.")  # fmt: skip
 @batch_option
 @click.option("--dump", metavar="v0-v7,mem:NAME", help="Registers and regions to print in full (program).")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
@@ -81,9 +81,12 @@ def command(
             raise ConfigError(f"expected PROG.s or PROG.bin with --{flag}, got the bundle {str(what)!r}")
         from trilobit.run_bundle import BundleRun, read_prompts
 
+        pushed = program_options["push"]
+        if pushed and (prompts or prompts_file):
+            raise ConfigError("expected --prompt TEXT or --push N,N,..., got both")
         texts = [*prompts, *(read_prompts(prompts_file) if prompts_file else [])]
         BundleRun(
-            folder=what, backend=backend, prompts=texts, count=count or 64, temperature=temperature, seed=seed,
+            folder=what, backend=backend, prompts=texts, pushed=list(pushed), count=count or 64, temperature=temperature, seed=seed,
             waves=waves, trace=trace, memory_model=memory_model, target=target, port=port, as_json=as_json,
         ).execute()  # fmt: skip
         return
