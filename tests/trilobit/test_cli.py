@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -11,6 +12,8 @@ from click.testing import CliRunner
 from trilobit import cli
 from trilobit.errors import ConfigError
 from trilobit.output import print_json, quantity, write_text
+
+TOY = Path(__file__).parents[1] / "model" / "data" / "toy"
 
 
 def test_help_lists_every_verb_with_a_line_of_text():
@@ -112,6 +115,7 @@ def test_the_extras_named_for_packages_bring_them():
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["run", "tales"], "expected a bundle or a program, got the model 'tales'; compile it for a core first: trilobit compile tales --core"),
+    (["run", str(TOY)], "trilobit compile " + str(TOY) + " --core ulx3s -o build/toy"),
     (["run", "nowhere"], "nowhere: no such file or folder; expected a bundle (the folder that `trilobit compile` writes), PROG.s"),
     (["inspect", "nowhere"], "nowhere: no such folder, and no model of that name ships with Trilobit"),
     (["export", "nowhere", "-o", "x"], "nowhere: no such folder, and no model of that name ships with Trilobit"),

@@ -20,14 +20,17 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 
 
 def _check_there(what: Path) -> None:
-    if what.exists():
+    if what.is_file() or (what / "manifest.json").is_file():
         return
     from trilobit.assembler.compiler.pipeline import resolve
 
     if resolve(what) is not None:
         raise ConfigError(f"expected a bundle or a program, got the model {str(what)!r}; compile it for a core first: "
-                          f"trilobit compile {what} --core ulx3s -o build/{what}")  # fmt: skip
-    raise ConfigError(f"{what}: no such file or folder; expected a bundle (the folder that `trilobit compile` writes), PROG.s or PROG.bin")
+                          f"trilobit compile {what} --core ulx3s -o build/{what.name}")  # fmt: skip
+    if not what.exists():
+        raise ConfigError(
+            f"{what}: no such file or folder; expected a bundle (the folder that `trilobit compile` writes), PROG.s or PROG.bin"
+        )
 
 
 @click.command(name="run", short_help="Run a bundle or a program: simulated, or on a board.")
