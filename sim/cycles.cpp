@@ -151,7 +151,7 @@ bool CycleModel::cycle() {
     if (tracer.on) {
         if (pc.issue) tracer.issue(now, next_pc);
         const uint8_t wait = matmul.wait_weights ? 0 : matmul.wait_activations ? 1 : matmul.wait_output ? 2 : Tracer::NONE;
-        tracer.cycle(now, pc.stall == NONE ? Tracer::NONE : uint8_t(pc.stall), next_pc, wait, stream.weights.level());
+        tracer.cycle(now, pc.stall == NONE ? Tracer::NONE : uint8_t(pc.stall), next_pc, wait, stream.weights.level(), rdata_stream);
     }
     if (pc.emit) {
         tokens.push_back(pc.token[pc.turn]);

@@ -250,14 +250,15 @@ bool Simulation::cycle_retires() {
 
 // What else happens in this cycle; bits of `events` stand in the order of isa/counters.py.
 void Simulation::trace() {
-    constexpr unsigned FIRST_STALL = 2, STALLS = 13, FIRST_WAIT = FIRST_STALL + STALLS + 5, WAITS = 3;
+    constexpr unsigned FIRST_STALL = 2, STALLS = 13, FIRST_WAIT = FIRST_STALL + STALLS + 5, WAITS = 3, STREAM = FIRST_WAIT + WAITS;
     const auto lowest = [events = uint32_t(top->events)](unsigned first, unsigned count) -> uint8_t {
         const uint32_t bits = events >> first & ((1u << count) - 1);
         return bits ? uint8_t(__builtin_ctz(bits)) : Tracer::NONE;
     };
     if (!top->running) return tracer.end(now - begin);
     if (top->issue_valid) tracer.issue(now - begin, top->issue_pc);
-    tracer.cycle(now - begin, lowest(FIRST_STALL, STALLS), top->issue_pc, lowest(FIRST_WAIT, WAITS), top->stream_level);
+    tracer.cycle(now - begin, lowest(FIRST_STALL, STALLS), top->issue_pc, lowest(FIRST_WAIT, WAITS), top->stream_level,
+                 uint32_t(top->events) >> STREAM & 1);
 }
 
 // A core of one slot has no ports for it.

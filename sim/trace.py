@@ -2,8 +2,8 @@
 
 A track a unit has a slice for each instruction, from its issue to its retirement, with pc, operands and source line; the unit's track of
 waits says what the product waited for. The track ``issue`` has the control instructions, and ``stalls`` a slice a stall: its cause, the
-instruction that waited and the one that it waited for. A counter shows the beats in the weight queue. A nanosecond on the time axis is a
-clock cycle.
+instruction that waited and the one that it waited for. ``stream`` has the stretches in which the weight stream came from memory, and a
+counter shows the beats in the weight queue. A nanosecond on the time axis is a clock cycle.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from trilobit.errors import ConfigError, ProgramError, ToolError
 from trilobit.isa.counters import STALLS
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA, Instruction
-from trilobit.sim.trace_records import ISSUE, LEVEL, RETIRE, STALL, WAIT, TraceRecords
+from trilobit.sim.trace_records import ISSUE, LEVEL, RETIRE, STALL, STREAM, WAIT, TraceRecords
 
 __all__ = ["Slice", "Timeline", "timeline", "write_trace"]
 
@@ -39,7 +39,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Slices by track (``issue``, ``stalls``, the units, ``tmatmul waits``) in order of their begin; levels of the weight queue."""
+    """Slices by track (``issue``, ``stalls``, the units, ``tmatmul waits``, ``stream``) by their begin; levels of the weight queue."""
 
     tracks: dict[str, list[Slice]]
     levels: list[tuple[int, int]]
@@ -109,7 +109,7 @@ def timeline(program: Program, records: TraceRecords) -> Timeline:
     An instruction that was issued before the records begin, or has not retired when they end, has no slice.
     """
     instructions = _Instructions(program)
-    tracks: dict[str, list[Slice]] = {name: [] for name in ("issue", "stalls", *UNITS[:-1], "tmatmul waits")}
+    tracks: dict[str, list[Slice]] = {name: [] for name in ("issue", "stalls", *UNITS[:-1], "tmatmul waits", "stream")}
     levels = []
     running: dict[str, list[tuple[int, int]]] = {unit: [] for unit in UNITS}  # issue cycle, pc, the oldest first
     # Spans are recorded when they end: sorted by their begin they find the instructions that ran then.
@@ -142,6 +142,8 @@ def timeline(program: Program, records: TraceRecords) -> Timeline:
             tracks["tmatmul waits"].append(Slice(cycle, value, name, details))
         elif kind == LEVEL:
             levels.append((cycle, value))
+        elif kind == STREAM:
+            tracks["stream"].append(Slice(cycle, value, "reads", {}))
     for slices in tracks.values():
         slices.sort(key=lambda item: (item.begin, -item.cycles))
     return Timeline(tracks, levels)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ISSUE", "LEVEL", "RETIRE", "STALL", "WAIT", "TraceRecord", "TraceRecords", "read_records"]
+__all__ = ["ISSUE", "LEVEL", "RETIRE", "STALL", "STREAM", "WAIT", "TraceRecord", "TraceRecords", "read_records"]
 
-ISSUE, RETIRE, STALL, WAIT, LEVEL = range(5)  # enum TraceKind of trace.h
+ISSUE, RETIRE, STALL, WAIT, LEVEL, STREAM = range(6)  # enum TraceKind of trace.h
 
 
 class TraceRecord(ctypes.Structure):

@@ -1,5 +1,7 @@
 """Timelines: the same from the RTL and the cycle model, read back from the file that Perfetto reads."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from cycles_programs import random_case
@@ -105,6 +107,9 @@ def test_the_file_is_a_perfetto_trace_with_these_slices(tmp_path):
     expected = {track: sorted((s.begin, s.cycles, s.name) for s in slices) for track, slices in written.tracks.items() if slices}
     assert {track: sorted(slices) for track, slices in found.items()} == expected
     assert levels == written.levels and levels
+    reads = written.tracks["stream"]
+    assert reads and sum(item.cycles for item in reads) >= counters["stream_read_beats"], "every beat lies in a slice"
+    assert all(b.begin - (a.begin + a.cycles) >= 64 for a, b in pairwise(reads))
     assert sum(item.cycles for item in written.tracks["tmatmul waits"]) == sum(
         counters[f"matmul_wait_{cause}"] for cause in ("weights", "activations", "output")
     )
