@@ -147,13 +147,16 @@ class BundleRun:
         prompts = [_pushed_tokens(bundle, tokens) for tokens in self.pushed] or [prompt_tokens(bundle, tokenizer, text) for text in texts]
         slots = fill_slots(bundle, prompts)
         seeds = [(self.seed + slot) % 2**32 for slot in range(len(prompts))]
-        machine = self._board(bundle, settings)
+        # What is wrong with the options is said before any text is shown.
+        machine = self._board(bundle, settings) or make_backend(
+            self.backend, bundle.core, bundle.program, bundle.memory(), settings, self.waves, self.memory_model, self.trace
+        )
         shown = Sequences(
             texts, prompts, tokenizer, lambda tokens: tokens[-1:] == [settings.eos] or len(tokens) >= self.count, seeds, self.as_json
         )
         shown.start()
         start = time.perf_counter()
-        result = generate(bundle, self.backend, settings, slots, shown.push, self.waves, self.memory_model, machine, self.trace)
+        result = generate(bundle, self.backend, settings, slots, shown.push, machine=machine, trace=self.trace)
         seconds = time.perf_counter() - start
         shown.finish()
         if self.as_json:

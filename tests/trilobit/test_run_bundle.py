@@ -82,6 +82,8 @@ def test_tokens_by_number_are_the_prompt_as_they_are(tmp_path, bundle):
         (["--prompt", "a", "--set", "v0=x.npy"], "expected PROG.s or PROG.bin with --set"),
         (["--prompt", "a", "--temperature", "-1"], "expected a temperature of 0 (greedy) or at least 0.01, got -1.0"),
         (["--prompt", "a", "-n", "0"], "0 is not in the range"),
+        (["--prompt", "a", "--waves", "x.fst"], "expected --backend rtl with --waves"),
+        (["--prompt", "a", "--trace", "x.trace"], "expected the cycles or rtl backend for a timeline"),
     ],
 )
 def test_wrong_options_get_one_message_and_exit_code_2(bundle, arguments, message):
