@@ -132,7 +132,7 @@ def run_cases(name: str, seed: int, count: int) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "n16-4lanes"])
 def test_random_programs_take_the_same_cycles(name, seed):
-    run_cases(name, seed, 25)
+    run_cases(name, seed, 120)
 
 
 def test_more_prompt_tokens_than_the_queue_holds_take_the_same_cycles():
@@ -145,7 +145,7 @@ def test_more_prompt_tokens_than_the_queue_holds_take_the_same_cycles():
 
 
 def test_slots_of_a_batch_take_the_same_cycles(seed):
-    run_cases("tiny-batch2", seed, 15)
+    run_cases("tiny-batch2", seed, 40)
 
 
 def test_a_slot_whose_queue_is_full_does_not_keep_tokens_from_the_others():
