@@ -1,13 +1,13 @@
 """The plot and the tables of the scaling study, from ``bench/results/quality.jsonl``.
 
-    python bench/quality_plot.py [docs/scaling.svg]
+    python bench/quality_plot.py [-o docs/scaling.svg]
 
 Each size counts with its best learning rate. Bytes of weights: ternary matrices at 1.6 bits, everything else, and all of
 Transformer++, at 16 bits.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ def best() -> dict[str, dict[str, dict[str, Any]]]:
 def main() -> None:
     from matplotlib.figure import Figure
 
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE.parent / "docs" / "scaling.svg"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "scaling.svg", help="an SVG or PNG")
+    out = parser.parse_args().output
     found = best()
     figure = Figure(figsize=(9, 4), layout="constrained")
     names = {

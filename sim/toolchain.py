@@ -69,7 +69,8 @@ class Tool:
             ToolError: it is not installed; the message says how to get it.
         """
         if self.path is None:
-            raise ToolError(f"expected {self.name} ({self.command}) to be installed, found none; {self.advice}")
+            program = "" if self.command == self.name else f" ({self.command})"
+            raise ToolError(f"expected {self.name}{program} to be installed, found none; {self.advice}")
         return self.path
 
     def run(self, arguments: Sequence[str | Path], *, cwd: Path | None = None, log: Path | None = None,

@@ -78,7 +78,7 @@ def test_a_missing_loader_gets_the_install_line(built, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     result = flash("ulx3s_85f")
     assert result.exit_code == 2
-    assert "expected openFPGALoader (openFPGALoader) to be installed, found none; install the package openfpgaloader" in result.stderr
+    assert "expected openFPGALoader to be installed, found none; install the package openfpgaloader" in result.stderr
 
 
 @pytest.mark.parametrize(
