@@ -16,6 +16,7 @@ from trilobit.errors import ToolError
 from trilobit.hdl.boards import Board, BoardFiles, board_files, find_board
 from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.isa.core import CoreConfig, load_core
+from trilobit.output import output_folder
 from trilobit.sim.toolchain import ECPPACK, NEXTPNR_ECP5, YOSYS
 
 __all__ = ["PLACEMENTS", "UNITS", "Build", "build_board", "build_files", "require_tools"]
@@ -124,7 +125,7 @@ def build_files(board: Board, files: BoardFiles, script: str, folder: Path, *, w
         if report_path.exists() and bitstream_path.exists() and not force:
             return Build(json.loads(report_path.read_text()), report_path, bitstream_path, False)
 
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder)
     log = folder / f"{files.top}.log"
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)

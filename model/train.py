@@ -9,6 +9,7 @@ The text becomes memory-mapped token shards; its last part is kept apart to watc
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import fields
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from trilobit.errors import ConfigError, ModelError
+from trilobit.errors import ConfigError, ModelError, TrilobitError
 from trilobit.model.baselines import model_config
 from trilobit.model.data import END, character_tokenizer, load_tokenizer, train_tokenizer
 from trilobit.model.distributed import Processes, joined
@@ -33,6 +34,7 @@ from trilobit.model.loss_plot import plot_log
 from trilobit.model.token_shards import TokenShards, documents, write_shards
 from trilobit.model.trainer import Run
 from trilobit.model.training_config import TrainingConfig, read_sections
+from trilobit.output import output_folder
 
 __all__ = ["TrainingConfig", "calibration_sample", "load_config", "main", "train"]
 
@@ -97,7 +99,7 @@ def train(
         with joined(device) as processes:
             return train(ids, model_config, config, out, resume=resume, quiet=quiet, processes=processes)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out)
     torch.set_float32_matmul_precision("highest" if config.precision == "fp32" else "high")
     cut = config.split(len(ids))
     run = Run(model_config, config, _Part(ids, cut), processes)
@@ -259,8 +261,14 @@ def main(
     geometry, config = load_config(config_path)
     with joined(device) as processes:
         if processes.is_first:
-            out.mkdir(parents=True, exist_ok=True)
-            _prepare(text_files, geometry, config, out, resume, tokenizer)
+            made = not out.exists()
+            output_folder(out)
+            try:
+                _prepare(text_files, geometry, config, out, resume, tokenizer)
+            except TrilobitError:
+                if made:
+                    shutil.rmtree(out)
+                raise
         processes.wait()
         ids = TokenShards(out / "tokens")
         model, record = train(ids, geometry, config, out, resume=resume, quiet=quiet, processes=processes)

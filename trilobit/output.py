@@ -15,7 +15,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from trilobit.errors import ConfigError
 
-__all__ = ["batch_option", "json_option", "memory_option", "print_json", "print_table", "progress", "quantity", "status_line", "write_text"]
+__all__ = [
+    "batch_option",
+    "json_option",
+    "memory_option",
+    "output_folder",
+    "print_json",
+    "print_table",
+    "progress",
+    "quantity",
+    "status_line",
+    "write_text",
+]
 
 stderr = Console(stderr=True)
 
@@ -85,6 +96,20 @@ def status_line(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         return
     with stderr.status("") as status:
         yield lambda text: status.update(escape(text.strip()[: max(stderr.width - 4, 20)]))
+
+
+def output_folder(path: Path) -> None:
+    """Make a folder to write into, with those above it, unless it is there.
+
+    Raises:
+        ConfigError: it can't be made, or can't be written into.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a folder to write into, can't make it: {error.strerror}; choose another place") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: expected a folder to write into, got one that may not be written; choose another place")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from trilobit.errors import ConfigError
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program, Region
 from trilobit.isa.spec import ISA, VECTOR_REGISTERS
-from trilobit.output import print_json
+from trilobit.output import output_folder, print_json
 from trilobit.running import instruction_at, make_backend, print_counters, raise_fault, result_json, write_timeline
 from trilobit.sim.backend import Backend, HostSettings
 
@@ -185,7 +185,7 @@ class ProgramRun:
 
     def _save(self, values: dict[str, np.ndarray], contents: dict[str, np.ndarray]) -> None:
         assert self.out is not None
-        self.out.mkdir(parents=True, exist_ok=True)
+        output_folder(self.out)
         for name, value in values.items():
             save_array(self.out / f"{name}.npy", value.astype(np.int32))
         for name, value in contents.items():

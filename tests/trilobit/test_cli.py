@@ -13,6 +13,7 @@ from trilobit import cli
 from trilobit.errors import ConfigError
 from trilobit.output import print_json, quantity, write_text
 
+ROOT = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).parents[1] / "model" / "data" / "toy"
 
 
@@ -125,6 +126,34 @@ def test_what_is_not_there_says_what_was_expected(arguments, message, tmp_path, 
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [
+    ["run", str(ROOT / "examples" / "norm.s"), "--dump", "v0", "--out"],
+    ["verilog", "--core", "tiny", "-o"],
+    ["verilog", "--board", "ulx3s_85f", "-o"],
+    ["verilog", "--wrapper", "axi", "--core", "tiny", "-o"],
+    ["asm", str(ROOT / "examples" / "norm.s"), "-o"],
+    ["compile", "shakespeare-tiny", "--core", "ulx3s", "-o"],
+    ["synthesize", "64/1/64/64", "-o"],
+    ["build", "ulx3s_85f", "-o"],
+    ["train", str(ROOT / "README.md"), "--config", str(ROOT / "model" / "configs" / "tales.yaml"), "-o"],
+], ids=lambda arguments: " ".join(a for a in arguments if "/" not in a))  # fmt: skip
+def test_an_output_that_cannot_be_made_is_one_message(arguments, tmp_path):
+    """A file stands where a folder should: nothing is left beside it."""
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(cli.main, [*arguments, str(tmp_path / "file" / "below")])
+    assert result.exit_code == 2 and str(tmp_path / "file" / "below") in result.stderr, result.output
+    assert result.stderr.count("trilobit: ") == 1 and "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "mine"
+
+
+def test_training_without_its_text_leaves_no_folder(tmp_path):
+    pytest.importorskip("torch", reason="training needs PyTorch")
+    options = ["--config", str(ROOT / "model" / "configs" / "tales.yaml"), "-o", str(tmp_path / "new")]
+    result = CliRunner().invoke(cli.main, ["train", str(tmp_path / "none.txt"), *options])
+    assert result.exit_code == 2 and "none.txt: expected a UTF-8 text file" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_starting_needs_neither_torch_nor_amaranth():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from trilobit.output import batch_option, json_option, print_json, print_table, write_text
+from trilobit.output import batch_option, json_option, output_folder, print_json, print_table, write_text
 
 
 @click.command(name="verilog", short_help="Write the Verilog of a core, an IP or a board's top.")
@@ -62,7 +62,7 @@ def _write_core(core_name: str, batch: int | None, output: Path, as_json: bool) 
         raise ToolError('expected Amaranth to write Verilog, found none; install it with pip install "trilobit[rtl]"') from error
 
     text = standalone_verilog(Core(config), "trilobit_core")
-    output.mkdir(parents=True, exist_ok=True)
+    output_folder(output)
     path = output / "trilobit_core.v"
     write_text(path, text)
     modules = sum(line.startswith("module ") for line in text.splitlines())
@@ -97,7 +97,7 @@ def _write_wrapper(core_name: str | None, bundle_folder: Path | None, output: Pa
             "memory.hex": memory_image(bundle.memory(), config.beat_bytes),
             "program.hex": "".join(f"{word:032x}\n" for word in bundle.program.code),
         }
-    output.mkdir(parents=True, exist_ok=True)
+    output_folder(output)
     for name, text in files.items():
         write_text(output / name, text)
     note = "simulated on AXI memories; no vendor's tool has read it"
@@ -133,7 +133,7 @@ def _write_onchip(board_name: str, core_name: str | None, bundle: Path | None, o
 
 
 def _print_board(board, output: Path, as_json: bool) -> None:
-    output.mkdir(parents=True, exist_ok=True)
+    output_folder(output)
     for name, text in board.files.items():
         write_text(output / name, text)
     paths = [output / name for name in sorted(board.files)]
