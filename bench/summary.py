@@ -131,6 +131,12 @@ def batch() -> list[dict[str, Any]]:
     return rows
 
 
+GROUPS = {
+    "Shares of the roofline and of the memory": shares, "One layer": layers, "The paper's own case": paper,
+    "Several sequences a pass": batch, "Cycle model and RTL": equality, "Speed of the RTL simulation": speed,
+}  # fmt: skip
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
     met = {True: "yes", False: "no", None: ""}
@@ -144,14 +150,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     arguments = parser.parse_args()
-    rows = shares() + layers() + paper() + batch() + equality() + speed()
-    print(json.dumps({"bars": rows, "machine": machine(), "commit": commit()}, indent=2))
+    groups = {title: rows() for title, rows in GROUPS.items()}
+    print(json.dumps({"bars": [bar for rows in groups.values() for bar in rows], "machine": machine(), "commit": commit()}, indent=2))
     if arguments.write:
         before, _, rest = PAGE.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
         if not rest or not after:
             raise SystemExit(f"expected the lines {BEGIN!r} and {END!r} in {PAGE}")
-        write_text(PAGE, before + BEGIN + table(rows) + END + after)
+        tables = "\n".join(f"### {title}\n\n{table(rows)}" for title, rows in groups.items())
+        write_text(PAGE, before + BEGIN + "\n" + tables + "\n" + END + after)
 
 
 if __name__ == "__main__":
