@@ -31,6 +31,18 @@ def test_figures_follow_from_the_cycles(demo):
     assert demo["weights_per_second"] > 0
 
 
+def test_every_figure_says_how_it_is_known(demo):
+    assert demo["evidence"] == {
+        "cycles_per_token": "measured in RTL simulation", "roofline_share": "measured in RTL simulation", "power": "estimated",
+        "tokens_per_second": f"from the measured cycles, at clock_mhz; {clock_evidence(load_core('ulx3s'))}",
+    }  # fmt: skip
+    assert demo["power"]["evidence"] == "estimated" and all(term["source"] for term in demo["power"]["terms"])
+    shown = CliRunner().invoke(main, ["demo", "-n", "2", "--prompt", "Once"]).stdout
+    assert "measured in RTL simulation" in shown and "estimated for LFE5U-85F" in shown
+    below = " ".join(shown.partition("sources of the power's terms:")[2].split())
+    assert all(" ".join(term["source"].split()) in below for term in demo["power"]["terms"]), shown
+
+
 def test_tokens_are_those_of_run_on_the_functional_simulator(demo, tmp_path):
     compile_model("tales", "ulx3s", tmp_path / "bundle")
     arguments = [str(tmp_path / "bundle"), "--prompt", "Once", "-n", "3", "--seed", "5", "--temperature", str(demo["temperature"])]

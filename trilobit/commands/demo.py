@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from trilobit.output import json_option, memory_option, print_json, print_table, quantity
 
 PROMPT = "Once upon a time"
+MEASURED = "measured in RTL simulation"
 
 
 class _Terminal:
@@ -112,11 +114,15 @@ def command(
             "power": None if power is None else power[0].to_dict() | {"device": power[1]}, "seconds": story.seconds,
             "weights_per_second": story.weights_per_second,
             "functional_weights_per_second": story.functional_weights / story.functional_seconds, "counters": story.counters,
+            "evidence": {
+                "cycles_per_token": MEASURED, "roofline_share": MEASURED, "power": "estimated",
+                "tokens_per_second": f"from the measured cycles, at clock_mhz; {clock_evidence(core)}",
+            },
         })  # fmt: skip
         return
     rows = {
         "tokens": f"{len(story.tokens)}, each equal to the functional simulator's",
-        "cycles a token": f"{story.cycles_per_token:,.0f}",
+        "cycles a token": f"{story.cycles_per_token:,.0f}, {MEASURED}",
         "tokens/s": f"{story.tokens_per_second:.1f} at {core.clock_mhz:g} MHz (cycles from the RTL; {clock_evidence(core)})",
         "roofline share": f"{story.roofline_share:.1%} of {core.beat_bytes} bytes a clock",
     }
@@ -130,3 +136,9 @@ def command(
                           f"{quantity(story.functional_weights / story.functional_seconds, 'weights/s')} functional")  # fmt: skip
     click.echo()
     print_table(rows)
+    if power is not None:
+        click.echo("sources of the power's terms:")
+        for term in power[0].terms:
+            click.echo(
+                textwrap.fill(f"{term.name}: {term.source}", 120, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+            )
