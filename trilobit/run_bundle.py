@@ -10,7 +10,7 @@ import click
 from trilobit.assembler.bundle import Bundle, load_bundle
 from trilobit.errors import BundleError, ConfigError
 from trilobit.output import print_json, quantity
-from trilobit.running import make_backend, raise_fault, result_json, write_timeline
+from trilobit.running import EVIDENCE, make_backend, raise_fault, result_json, write_timeline
 from trilobit.sequences import Sequences
 from trilobit.sim.backend import Backend, HostSettings, RunResult
 from trilobit.text import Tokenizer
@@ -167,7 +167,7 @@ class BundleRun:
             ]  # fmt: skip
             data = {
                 "bundle": str(self.folder), "model": bundle.manifest.name, "core": bundle.core.name, "batch": bundle.core.batch,
-                "backend": self.target or self.backend, "memory": self._memory,
+                "backend": self.target or self.backend, "evidence": self._evidence, "memory": self._memory,
                 "prompt": texts[0], "prompt_tokens": prompts[0], "text": sequences[0]["text"], "sequences": sequences,
                 "seed": self.seed, "temperature": self.temperature, "seconds": seconds,
             }  # fmt: skip
@@ -190,6 +190,12 @@ class BundleRun:
         from trilobit.host.targets import open_target
 
         return open_target(self.target, self.port, bundle.core, bundle.program, bundle.memory(), settings)
+
+    @property
+    def _evidence(self) -> str | None:
+        if self.target is None:
+            return EVIDENCE.get(self.backend)
+        return "measured in RTL simulation of the whole board" if self.target.startswith("sim:") else "measured on the board"
 
     @property
     def _memory(self) -> str:

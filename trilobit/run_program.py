@@ -15,7 +15,7 @@ from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program, Region
 from trilobit.isa.spec import ISA, VECTOR_REGISTERS
 from trilobit.output import output_folder, print_json
-from trilobit.running import instruction_at, make_backend, print_counters, raise_fault, result_json, write_timeline
+from trilobit.running import EVIDENCE, instruction_at, make_backend, print_counters, raise_fault, result_json, write_timeline
 from trilobit.sim.backend import Backend, HostSettings
 
 __all__ = ["ProgramRun", "load_program", "parse_dump"]
@@ -145,7 +145,8 @@ class ProgramRun:
             if self.out is not None:
                 self._save(vectors, contents)
             if self.as_json:
-                data = {"program": program.name, "core": config.name, "batch": config.batch, "backend": self.backend, "text": None}
+                data = {"program": program.name, "core": config.name, "batch": config.batch, "backend": self.backend,
+                        "evidence": EVIDENCE.get(self.backend), "text": None}  # fmt: skip
                 data |= result_json(result) | {"registers": vectors, "memory": contents}
                 print_json(data if steps is None else data | {"steps": steps})
             else:

@@ -14,11 +14,13 @@ from trilobit.isa.spec import ISA
 from trilobit.output import print_table
 from trilobit.sim.backend import FAULTS, Backend, HostSettings, RunResult
 
-__all__ = ["BACKENDS", "instruction_at", "make_backend", "print_counters", "raise_fault", "result_json",
+__all__ = ["BACKENDS", "EVIDENCE", "instruction_at", "make_backend", "print_counters", "raise_fault", "result_json",
            "write_timeline"]  # fmt: skip
 
 
 BACKENDS = ("functional", "cycles", "rtl")
+EVIDENCE = {"cycles": "exact: cycle model, equal to the RTL to the cycle", "rtl": "measured in RTL simulation"}
+"""How the cycles and counters of a backend are known; the functional simulator has none."""
 
 
 def make_backend(

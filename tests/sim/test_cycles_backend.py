@@ -33,11 +33,15 @@ def test_a_bundle_has_the_text_and_the_cycles_of_the_rtl(memory, tmp_path):
     cycles, rtl = (json.loads(run(*arguments, backend).stdout) for backend in ("cycles", "rtl"))
     for key in ("text", "tokens", "cycles", "counters", "weights", "retired"):
         assert cycles[key] == rtl[key], key
+    assert cycles["evidence"].startswith("exact") and rtl["evidence"].startswith("measured")
 
 
 def test_a_program_has_the_registers_and_the_steps_of_the_rtl():
     cycles, rtl = (json.loads(run(OVERLAP, "--json", "--backend", backend).stdout) for backend in ("cycles", "rtl"))
     assert (cycles["registers"], cycles["counters"]) == (rtl["registers"], rtl["counters"])
+    assert cycles["evidence"].startswith("exact") and rtl["evidence"].startswith("measured")
+    functional = json.loads(run(OVERLAP, "--json").stdout)
+    assert functional["evidence"] is None and functional["cycles"] is None
     cycles, rtl = (json.loads(run(OVERLAP, "--step", "--json", "--backend", backend).stdout)["steps"] for backend in ("cycles", "rtl"))
     assert cycles == rtl
 
