@@ -1,7 +1,7 @@
 """What cores take on each family of FPGAs, by unit: a page out of the kept counts.
 
-``python bench/area.py [--write]`` prints the page, or writes docs/reference/area.md, from ``bench/results/area/*.json``
-(``python -m trilobit.bitstreams.counts PRESET --family F --keep bench/results/area`` makes those) and from the kept reports of what was
+``python bench/area.py [--write]`` prints the page, or writes docs/reference/area.md, from ``bitstreams/area/*.json``
+(``python -m trilobit.bitstreams.counts PRESET --family F --keep bitstreams/area`` makes those) and from the kept reports of what was
 placed and routed (``bitstreams/*/report.json``).
 """
 
@@ -14,7 +14,7 @@ from trilobit.bitstreams.counts import COLUMNS, FAMILIES, VARIANTS
 from trilobit.output import write_text
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "area"
+RESULTS = HERE.parent / "bitstreams" / "area"
 ROUTED = HERE.parent / "bitstreams"
 PAGE = HERE.parent / "docs" / "reference" / "area.md"
 HEAD = ["LUTs", "LUTs as memory", "registers", "carry cells", "DSPs", "block RAMs"]
@@ -113,11 +113,11 @@ def page(reports: dict[tuple[str, str], Report]) -> str:
 
 What cores take (`Core`, without a board's host link and memory controller) after **synthesis by Yosys**: counts of cells, not placed, not
 routed, and no vendor's tool has seen them. Made with {tools} at commit {commits}; each result in
-`bench/results/area` has the hash of its Verilog, Yosys' command and every cell. The hierarchy is kept, so each cell belongs to one unit;
+`bitstreams/area` has the hash of its Verilog, Yosys' command and every cell. The hierarchy is kept, so each cell belongs to one unit;
 nothing is optimised across the borders of modules.
 
 ```
-python -m trilobit.bitstreams.counts PRESET --family xc7 --keep bench/results/area
+python -m trilobit.bitstreams.counts PRESET --family xc7 --keep bitstreams/area
 python bench/area.py --write
 ```
 

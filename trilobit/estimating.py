@@ -1,19 +1,17 @@
 """What ``trilobit estimate`` estimates: a geometry, a bundle, or a model that ships with Trilobit."""
 
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from trilobit.errors import ConfigError
 from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
 from trilobit.isa.segments import Segment
 
-__all__ = ["Subject", "fits", "load_subject"]
+__all__ = ["Subject", "load_subject"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +74,3 @@ def load_subject(text: str, core_name: str | None, default_core: str, batch: int
         details = {"geometry": {"H": g.H, "L": g.L, "I": g.I, "V": g.V}}
     return Subject(kind=kind, program=compiled.program, core=core, weights=compiled.weights(), segments=list(compiled.layout.stream),
                    details=details)  # fmt: skip
-
-
-def fits(core: CoreConfig) -> dict[str, Any] | None:
-    """Whether the core fits the board's device, from its kept report of synthesis; None where there is no report."""
-    from trilobit.story import kept_resources
-
-    kept = kept_resources(core)
-    if kept is None:
-        return None
-    used, part = kept
-    devices = yaml.safe_load(resources.files("trilobit.sim").joinpath("data/devices.yaml").read_text())
-    device = next((name for name in devices if part.startswith(name)), None)
-    if device is None:
-        return None
-    room = {name: devices[device][name] for name in vars(used)}
-    return {
-        "device": device, "fits": all(count <= room[name] for name, count in vars(used).items()),
-        "used": vars(used), "available": room, "evidence": "kept report of synthesis and packing",
-    }  # fmt: skip

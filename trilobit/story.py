@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -127,9 +127,15 @@ def write_story(bundle: Bundle, tokenizer: Tokenizer, prompt: str, *, count: int
 
 
 def _kept_report(core: CoreConfig) -> dict[str, Any] | None:
-    """A core's kept place-and-route report, if there is one. Reports are of cores of batch 1."""
-    report = resources.files("trilobit.bitstreams").joinpath(f"{core.name}-core", "report.json")
-    return json.loads(report.read_text()) if core.batch == 1 and report.is_file() else None
+    """A core's kept place-and-route report, if there is one: of a core of this name and these parameters."""
+    path = resources.files("trilobit.bitstreams").joinpath(f"{core.name}-core", "report.json")
+    if not path.is_file():
+        return None
+    report = json.loads(path.read_text())
+    same = all(
+        {"batch": 1, **report["core"]}[key] == value for key, value in asdict(core).items() if key not in ("description", "clock_mhz")
+    )
+    return report if same else None
 
 
 def kept_resources(core: CoreConfig) -> tuple[Resources, str] | None:

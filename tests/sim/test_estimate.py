@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections import Counter
+from importlib import resources
 from itertools import pairwise
 
 import pytest
@@ -155,7 +156,7 @@ def test_a_batch_makes_a_token_of_every_sequence_in_a_pass():
     assert four["tokens_per_second_per_sequence"] == pytest.approx(four["clock_mhz"] * 1e6 / four["cycles_per_token"])
     assert one["cycles_per_token"] <= four["cycles_per_token"] < 1.5 * one["cycles_per_token"]
     assert four["bytes_per_token"] > one["bytes_per_token"] and four["on_chip_bits"] > one["on_chip_bits"]
-    assert four["board"] is None
+    assert one["board"]["fits"] and four["board"]["fits"] is None, "cores of a batch were not counted, but their memories are known"
     shown = CliRunner().invoke(command, ["64/6/256/640", "--core", "ddr128", "--batch", "4"], catch_exceptions=False).output
     assert "cycles a pass" in shown and "of 4 sequences together" in shown
 
@@ -171,6 +172,25 @@ def test_a_shipped_model_is_estimated_by_its_own_program_and_its_core_has_a_boar
     data = verb("tales", "--core", "ulx3s")
     assert data["model"] == "tales" and data["board"]["device"] == "LFE5U-85F"
     assert data["board"]["used"]["luts"] <= data["board"]["available"]["luts"] and data["board"]["fits"]
+
+
+@pytest.mark.parametrize(("core", "device", "evidence"), [
+    ("ulx3s", "LFE5U-85F", "the core alone: placed and routed"),
+    ("ecp5_25f", "LFE5U-25F", "with the rest of"),
+    ("ddr128", "XCK26", "counted after synthesis"),
+])  # fmt: skip
+def test_a_core_fits_its_device_by_what_was_kept_of_it(core, device, evidence):
+    board = verb("64/1/128/64", "--core", core)["board"]
+    assert board["device"] == device and evidence in board["evidence"] and board["fits"]
+    assert all(0 < board["used"][key] <= board["available"][key] for key in ("luts", "registers", "dsps", "brams"))
+
+
+def test_a_core_whose_memories_are_too_large_does_not_fit(tmp_path):
+    board = verb("64/1/128/64", "--core", "ecp5_25f", "--batch", "8")["board"]
+    assert board["fits"] is False and board["used"]["memory_bits"] > board["available"]["memory_bits"] == 56 * 18432
+    changed = tmp_path / "ulx3s.yaml"
+    changed.write_text(resources.files("trilobit.isa").joinpath("presets/ulx3s.yaml").read_text().replace("lanes: 1", "lanes: 2"))
+    assert verb("64/1/128/64", "--core", str(changed))["board"] is None, "a preset's name does not make a core the preset"
 
 
 def test_a_bundle_is_estimated_on_its_own_core(tmp_path):

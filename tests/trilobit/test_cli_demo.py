@@ -52,7 +52,8 @@ def test_tokens_are_those_of_run_on_the_functional_simulator(demo, tmp_path):
 
 def test_a_clock_is_routed_only_where_a_report_says_so():
     assert re.fullmatch(r"routed alone on LFE5U-85F-6 the core reaches [\d.]+ MHz", clock_evidence(load_core("ulx3s")))
-    assert clock_evidence(load_core("axi512")) == clock_evidence(load_core("ulx3s", batch=2)) == "the clock is a goal, not routed"
+    others = [load_core("axi512"), load_core("ulx3s", batch=2), load_core("ulx3s").replace(lanes=2)]
+    assert {clock_evidence(core) for core in others} == {"the clock is a goal, not routed"}
 
 
 def test_a_difference_is_found_at_its_token(tmp_path, monkeypatch):

@@ -30,7 +30,8 @@ def command(what: str, core_name: str | None, batch: int | None, memory: str, cl
     the weights alone would take, at 1.6 bits each, of the time that a token takes.
     """
     from trilobit.errors import ConfigError
-    from trilobit.estimating import fits, load_subject
+    from trilobit.estimating import load_subject
+    from trilobit.fitting import fits
     from trilobit.sim.estimate import estimate
 
     if clock is not None and not clock > 0:
@@ -38,7 +39,9 @@ def command(what: str, core_name: str | None, batch: int | None, memory: str, cl
     subject = load_subject(what, core_name, DEFAULT_CORE, batch)
     result = estimate(subject.program, subject.core, weights=subject.weights, memory=memory, clock_mhz=clock, segments=subject.segments,
                       image=subject.image, trace=trace)  # fmt: skip
-    data = subject.details | result.to_dict() | {"instructions": len(subject.program.code), "board": fits(subject.core)}
+    figures = result.to_dict()
+    board = fits(subject.core, figures["on_chip_bits"])
+    data = subject.details | figures | {"instructions": len(subject.program.code), "board": board}
     if as_json:
         print_json(data)
     else:
@@ -62,9 +65,8 @@ def _print(kind: str, details: dict[str, Any], data: dict[str, Any]) -> None:
         f"bytes a {'token' if batch == 1 else 'pass'}": f"{data['bytes_per_token']:,} ({data['weight_bytes_per_token']:,} of weights)",
         "bytes a clock": f"{data['required_bytes_per_cycle']:.4g} of {data['peak_bytes_per_cycle']:.4g} ({data['memory_share']:.2%})",
         "on-chip memory": quantity(data["on_chip_bits"], "bit"),
-        "board": "no report of this core's resources" if board is None else
-                 f"{board['device']}: {'fits' if board['fits'] else 'does not fit'}, {board['used']['luts']:,} of "
-                 f"{board['available']['luts']:,} LUT4, {board['used']['brams']} of {board['available']['brams']} block RAMs",
+        "board": "this core is meant for no device that is known" if board is None else _fit(board),
+        **({"board known by": board["evidence"]} if board else {}),
         "evidence": f"{data['evidence']}: {data['evidence_text']}",
     }  # fmt: skip
     print_table(rows)
@@ -74,3 +76,14 @@ def _print(kind: str, details: dict[str, Any], data: dict[str, Any]) -> None:
                           for cause, cycles in sorted(row["stalls"].items(), key=lambda item: -item[1]) if cycles)  # fmt: skip
         busy = f"{row['busy']:,.1f}" if isinstance(row["busy"], float) else f"{row['busy']:,}"
         click.echo(f"{unit:<9}{busy:>12}  {waits or '-'}")
+
+
+def _fit(board: dict[str, Any]) -> str:
+    """Whether the core fits its device."""
+    used, room, device = board["used"], board["available"], board["device"]
+    if "luts" not in used:
+        said = "memories fit" if board["fits"] is None else "does not fit"
+        return f"{device}: {said}, {quantity(used['memory_bits'], 'bit')} of {quantity(room['memory_bits'], 'bit')}"
+    kinds = {"luts": "LUTs", "dsps": "multipliers", "brams": "block RAMs"}
+    counts = ", ".join(f"{used[key]:,} of {room[key]:,} {kind}" for key, kind in kinds.items())
+    return f"{device}: {'fits' if board['fits'] else 'does not fit'}, {counts}"
