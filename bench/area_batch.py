@@ -27,6 +27,7 @@ from trilobit.hdl.rmsnorm import RMSNorm
 from trilobit.hdl.rowwise import RowWise
 from trilobit.hdl.verilog import to_verilog
 from trilobit.isa.core import CoreConfig, load_core
+from trilobit.machine import commit
 from trilobit.output import write_text
 from trilobit.sim.toolchain import YOSYS
 
@@ -75,7 +76,7 @@ def measured(config: CoreConfig, names: list[str], before: dict) -> dict:
         verilog = to_verilog(PARTS[name](config), name)
         digest = hashlib.sha256("\0".join([verilog, synthesis_script(name), YOSYS.version]).encode()).hexdigest()[:16]
         if parts.get(name, {}).get("hash") != digest:
-            parts[name] = {**cells(verilog, name), "hash": digest}
+            parts[name] = {**cells(verilog, name), "hash": digest, "commit": commit()}
     return {"batch": config.batch, "weights_per_clock": config.weights_per_clock, "shares": shares_of(parts, config),
             "parts": {n: parts[n] for n in PARTS if n in parts}}  # fmt: skip
 

@@ -28,6 +28,7 @@ from fixed_point_machine import Arithmetic, Machine
 from trilobit.assembler.compiler.pipeline import resolve
 from trilobit.errors import ModelError
 from trilobit.evaluation import FLOOR_NOISE, Tally, read_text
+from trilobit.machine import commit
 from trilobit.output import write_text
 
 RESULTS, DOCS = Path(__file__).parent / "results", Path(__file__).parent.parent / "docs"
@@ -72,7 +73,7 @@ def folder_of(model: str) -> Path:
 
 def save(name: str, data: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    write_text(RESULTS / name, json.dumps(data, indent=1) + "\n")
+    write_text(RESULTS / name, json.dumps(data | {"commit": commit()}, indent=1) + "\n")
 
 
 # ---- fidelity ------------------------------------------------------------------------------------------------------------

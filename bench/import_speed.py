@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trilobit.machine import commit, machine
 from trilobit.output import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -89,7 +90,7 @@ def main() -> None:
     for geometry in options.geometries:
         with tempfile.TemporaryDirectory(dir=options.work, prefix="trilobit-import-") as work:
             figures = bench(geometry, options.text, Path(work))
-        text = json.dumps(figures, indent=2) + "\n"
+        text = json.dumps(figures | {"machine": machine(), "commit": commit()}, indent=2) + "\n"
         write_text(RESULTS / f"import-{geometry}.json", text)
         print(text, end="", flush=True)
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trilobit.machine import commit
 from trilobit.model import fused
 from trilobit.model.config import ModelConfig
 from trilobit.model.distributed import Processes
@@ -319,7 +320,7 @@ def main() -> None:
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("needs a CUDA GPU; only `inference --cpu` does without")
     names = arguments.geometry or (["370m", "1.3b"] if arguments.cpu else list(GEOMETRIES))
-    record = {"machine": machine(device)}
+    record = {"machine": machine(device), "commit": commit()}
     record |= {"training": training, "tiles": tiles, "inference": lambda: inference(names, device)}[arguments.what]()
     name = f"kernels-{arguments.what}{'-cpu' if arguments.cpu else ''}.json"
     write_text(arguments.out / name, json.dumps(record, indent=1) + "\n")
