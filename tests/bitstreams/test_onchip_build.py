@@ -122,14 +122,13 @@ def test_a_build_says_what_it_holds_and_how_fast_it_writes(bundle, tools, tmp_pa
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".bit", ".json"}
 
 
-def test_kept_reports_are_whole_and_the_page_says_what_there_is(bundle):
+def test_an_ecp5_25f_has_a_bitstream():
+    assert any(path.parent.name == "onchip_25f" for path in KEPT)
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_a_kept_report_is_whole_and_the_page_has_its_figures(path, bundle):
     page = (Path(__file__).parents[2] / "docs" / "onchip.md").read_text()
-    assert bool(KEPT) != ("there is no bitstream" in page)
-    for path in KEPT:
-        check_kept(path, bundle, page)
-
-
-def check_kept(path: Path, bundle, page: str) -> None:
     report = json.loads(path.read_text())
     board = ONCHIP_BOARDS[path.parent.name]
     assert report["board"] == board.name and report["clock_mhz"] == board.clock_mhz and not missed_clocks(report["clocks"])
