@@ -5,7 +5,6 @@ the code (16 bytes a word, little-endian), the initial data of the regions in or
 """
 
 import os
-import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from trilobit.atomic import replacing
 from trilobit.errors import ProgramError
 from trilobit.isa.spec import ISA, WORD_BYTES
 
@@ -215,20 +215,12 @@ class Program:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the container to a temporary name beside ``path``, then rename it; nothing half-written stays."""
-        data, path = self.to_bytes(), Path(path)
+        data = self.to_bytes()
         try:
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        except OSError as error:
-            raise ProgramError(f"{path}: can't be written: {error.strerror}") from error
-        try:
-            with os.fdopen(handle, "wb") as file:
+            with replacing(path) as file:
                 file.write(data)
-            os.chmod(name, 0o644)  # mkstemp makes it private
-            os.replace(name, path)
         except OSError as error:
             raise ProgramError(f"{path}: can't be written: {error.strerror}") from error
-        finally:
-            Path(name).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Program":

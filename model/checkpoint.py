@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from trilobit.errors import ModelError
-from trilobit.model.files import atomic_folder, open_tensors
+from trilobit.model.files import NOT_FINITE, atomic_folder, open_tensors
 from trilobit.model.importing import PACKED_LAYOUT, is_packed
 from trilobit.model.reference import BitLinear, MatMulFreeLM, ModelConfig
 from trilobit.model.shards import weight_files
@@ -129,7 +129,7 @@ def _check(file: Path, name: str, tensor: Tensor, shape: tuple[int, ...], packed
     if not tensor.is_floating_point():
         raise ModelError(f"{file}: {name}: expected floating point values, got {tensor.dtype}")
     if not bool(torch.isfinite(tensor).all()):
-        raise ModelError(f"{file}: {name}: holds NaN or infinity; the checkpoint is damaged or its training diverged")
+        raise ModelError(f"{file}: {name}: {NOT_FINITE}")
 
 
 def _tensors(folder: Path) -> Iterator[tuple[Path, str, Tensor]]:

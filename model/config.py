@@ -11,6 +11,11 @@ from trilobit.errors import ModelError
 __all__ = ["ModelConfig"]
 
 _MOST_LAYERS = 10_000  # a damaged file must not keep the machine busy for hours
+_MOST_RATIO = 1_000_000  # of the MLP's size to the model's: beyond it no file holds the weights
+
+# What to do about a model that is another one, after the message that says which field tells so.
+_OTHER = "; bring another architecture as its PyTorch module (trilobit compile FILE.py:FUNCTION)"
+_OPTION = "; take a checkpoint trained without this option, or bring it as its PyTorch module (trilobit compile FILE.py:FUNCTION)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +43,18 @@ class ModelConfig:
     model_type: str = "hgrn_bit"
 
     def __post_init__(self) -> None:
-        def need(good: bool, field: str, expected: str) -> None:
+        def need(good: bool, field: str, expected: str, what_to_do: str = "") -> None:
             if not good:
-                raise ModelError(f"model configuration: {field} must be {expected}, got {getattr(self, field)!r}")
+                raise ModelError(f"model configuration: {field} must be {expected}, got {getattr(self, field)!r}{what_to_do}")
 
         for field in ("vocab_size", "hidden_size", "num_hidden_layers", "num_heads"):
             value = getattr(self, field)
             need(isinstance(value, int) and not isinstance(value, bool) and value > 0, field, "a positive integer")
         need(self.num_hidden_layers <= _MOST_LAYERS, "num_hidden_layers", f"at most {_MOST_LAYERS}")
-        need(self.model_type == "hgrn_bit", "model_type", "'hgrn_bit' (the MatMul-free LM)")
-        need(not self.use_short_conv, "use_short_conv", "false (the short convolution is not part of this model)")
-        need(self.expand_ratio == 1, "expand_ratio", "1 (the recurrent state is as wide as the model)")
-        need(self.hidden_act in ("swish", "silu"), "hidden_act", "'swish' (also called 'silu')")
+        need(self.model_type == "hgrn_bit", "model_type", "'hgrn_bit' (the MatMul-free LM)", _OTHER)
+        need(not self.use_short_conv, "use_short_conv", "false (the short convolution is not part of this model)", _OPTION)
+        need(self.expand_ratio == 1, "expand_ratio", "1 (the recurrent state is as wide as the model)", _OPTION)
+        need(self.hidden_act in ("swish", "silu"), "hidden_act", "'swish' (also called 'silu')", _OPTION)
         need(self.hidden_size % self.num_heads == 0, "num_heads", f"a divisor of hidden_size {self.hidden_size}")
         need(isinstance(self.rms_norm_eps, float) and 0 < self.rms_norm_eps < 1, "rms_norm_eps", "between 0 and 1")
         for field in ("bos_token_id", "eos_token_id"):
@@ -57,7 +62,8 @@ class ModelConfig:
             need(token is None or (isinstance(token, int) and token >= 0), field, "one token, or null")
         given = self.intermediate_size
         need(given is None or (isinstance(given, int) and given > 0), "intermediate_size", "null or positive")
-        need(isinstance(self.hidden_ratio, int | float) and self.hidden_ratio > 0, "hidden_ratio", "positive")
+        ratio = self.hidden_ratio
+        need(isinstance(ratio, int | float) and 0 < ratio <= _MOST_RATIO, "hidden_ratio", f"positive and at most {_MOST_RATIO:,}")
 
     @property
     def mlp_size(self) -> int:

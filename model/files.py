@@ -10,7 +10,9 @@ from safetensors import SafetensorError, safe_open
 
 from trilobit.errors import ModelError
 
-__all__ = ["atomic_folder", "open_tensors"]
+__all__ = ["NOT_FINITE", "atomic_folder", "open_tensors"]
+
+NOT_FINITE = "holds NaN or infinity: the file is damaged or the training diverged; copy or download it again, or take an earlier checkpoint"
 
 
 @contextlib.contextmanager
@@ -48,7 +50,7 @@ def open_tensors(path: str | Path, framework: str) -> Iterator[safe_open]:
     """Open a safetensors file (``framework``: "np" or "pt"); raises ModelError if missing, truncated or damaged."""
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; expected the weights as safetensors")
+        raise ModelError(f"{path}: no such file; expected the weights as safetensors: copy or download them")
     try:
         handle = safe_open(path, framework)
     except (SafetensorError, OSError) as error:

@@ -17,7 +17,7 @@ import numpy as np
 from trilobit.errors import ModelError
 from trilobit.model.calibration import DEFAULT_TOKENS, Measured, calibrate_on_text, text_tokens
 from trilobit.model.config import ModelConfig
-from trilobit.model.files import atomic_folder
+from trilobit.model.files import NOT_FINITE, atomic_folder
 from trilobit.model.graph import load_tensors, save_graph
 from trilobit.model.published import TensorSpec, graph_of, tensor_specs
 from trilobit.model.quantise import Packed, quantise
@@ -79,7 +79,7 @@ class Source:
     def not_finite(self, spec: TensorSpec) -> ModelError:
         """The error for a tensor with NaN or infinity."""
         path = self.files[self.key(spec)].path
-        return ModelError(f"{path}: {spec.name}: holds NaN or infinity; the checkpoint is damaged or its training diverged")
+        return ModelError(f"{path}: {spec.name}: {NOT_FINITE}")
 
 
 @dataclass

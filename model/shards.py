@@ -19,7 +19,7 @@ def weight_files(folder: str | Path) -> dict[Path, set[str] | None]:
 
     Raises:
         ModelError: no weights, weights as pickle only, shards without an index, an index that can't be used or that
-            names a file outside the folder. That a shard exists is left to who opens it.
+            names a file outside the folder or one that is missing.
     """
     folder = Path(folder)
     if folder.is_file() or folder.suffix == ".safetensors":
@@ -61,4 +61,11 @@ def _indexed(index: Path) -> dict[Path, set[str] | None]:
             raise ModelError(f"{index}: expected safetensors files, got {name!r}; pickle files can run code and are never opened")
     if not files:
         raise ModelError(f"{index}: expected a weight_map of keys to files, got none")
+    missing = sorted(name for name in files if not (index.parent / name).is_file())
+    if missing:
+        more = f" (nor {', '.join(missing[1:4])}{' and others' if len(missing) > 4 else ''})" if missing[1:] else ""
+        raise ModelError(
+            f"{index.parent / missing[0]}: no such file{more}; expected all {len(files)} shards that {index.name} names: "
+            "copy or download what is missing"
+        )
     return {index.parent / name: keys for name, keys in files.items()}

@@ -22,8 +22,11 @@ __all__ = ["build_once", "cache_folder", "content_hash", "temporary_folder"]
 
 def cache_folder() -> Path:
     """Where builds are kept; made if it is not there."""
-    base = os.environ.get("TRILOBIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trilobit"
-    folder = Path(base)
+    try:
+        base = os.environ.get("TRILOBIT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trilobit"
+    except RuntimeError as error:  # a user without an entry in passwd and without HOME, as in some containers
+        raise ToolError("expected a home folder to keep builds in, found none; set TRILOBIT_CACHE to a folder") from error
+    folder = Path(base).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -42,8 +45,15 @@ def content_hash(*parts: object) -> str:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder beside the result, so that the result can be renamed into place; gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
+    """A folder beside the result, so that the result can be renamed into place; gone afterwards.
+
+    Raises:
+        ToolError: ``parent`` can't be written.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
+    except OSError as error:
+        raise _unwritable(parent, error) from error
     try:
         yield folder
     finally:
@@ -59,7 +69,7 @@ def build_once(library: Path, what: str, build: Callable[[Path, Path], Path]) ->
         build: takes an empty folder and a file for the log; returns the library's path in that folder.
 
     Raises:
-        ToolError: ``build`` did; its log is kept and named.
+        ToolError: ``build`` did, and its log is kept and named; or the cache can't be written.
     """
     if library.exists():
         return library
@@ -79,9 +89,17 @@ def build_once(library: Path, what: str, build: Callable[[Path, Path], Path]) ->
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
+    try:
+        file = open(path, "w")  # noqa: SIM115 - what the block raises must not be taken for this
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _unwritable(folder: Path, error: OSError) -> ToolError:
+    return ToolError(f"expected a cache folder that can be written, got {folder}: {error.strerror}; set TRILOBIT_CACHE to another")
 
 
 @contextmanager

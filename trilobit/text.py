@@ -39,7 +39,15 @@ class Tokenizer:
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, without special tokens around it."""
+        """The tokens of a text, without special tokens around it.
+
+        Raises:
+            ModelError: the text has bytes that were no characters in the terminal's encoding.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ModelError(f"expected text, got bytes that are none in this terminal's encoding: {text!r}; use UTF-8") from error
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, tokens: list[int]) -> str:

@@ -14,8 +14,8 @@ from trilobit.isa.spec import ISA
 
 CONFIG = load_core(os.environ.get("PRESET", "tiny"), int(os.environ.get("BATCH", "1")))
 LANES, N, BATCH = CONFIG.lanes, CONFIG.beat_bytes, CONFIG.batch
-WINDOW = 1 << 15
 LONGEST = stored_elements(CONFIG, CONFIG.max_length)  # in memory
+WINDOW = max(1 << 15, 8 * LONGEST)  # bytes: the longest vector of wide elements in either half
 
 
 class Registers:
@@ -117,9 +117,10 @@ async def embedding_rows(dut):
         rows = [memory.data[1024 + token * pitch :][: 2 * length].view("<i2") for token in tokens]
         assert (registers.values[1, :, :length] == rows).all()
         assert (registers.values[1, :, length:] == before[:, length:]).all()
-    dut.token.value = 1000
+    token = WINDOW // 64  # the first that is outside, but one of the rows
+    dut.token.value = token
     asked = len(memory.reads)
-    await put(dut, "cmd", word=ISA.encode("emb", vd=1, addr=1024, len=4, pitch=64, rows=2000), pc=1)
+    await put(dut, "cmd", word=ISA.encode("emb", vd=1, addr=1024, len=4, pitch=64, rows=token + 1), pc=1)
     await step(dut, 10)
     assert dut.fault.value == 1
     assert len(memory.reads) == asked

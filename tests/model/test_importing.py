@@ -157,8 +157,10 @@ def fails(source, *texts, **options):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"model_type": "llama"}, "model_type must be 'hgrn_bit' (the MatMul-free LM), got 'llama'"),
-        ({"use_short_conv": True}, "use_short_conv must be false"),
+        ({"model_type": "llama"}, "model_type must be 'hgrn_bit' (the MatMul-free LM), got 'llama'; bring another architecture as"),
+        ({"use_short_conv": True}, "got True; take a checkpoint trained without this option"),
+        ({"hidden_ratio": float("inf"), "intermediate_size": None}, "hidden_ratio must be positive and at most 1,000,000, got inf"),
+        ({"hidden_ratio": float("nan"), "intermediate_size": None}, "hidden_ratio must be positive"),
         ({"hidden_act": "gelu"}, "hidden_act must be"),
         ({"num_heads": 3}, "num_heads must be a divisor"),
         ({"expand_ratio": 2}, "expand_ratio must be 1"),
@@ -186,7 +188,7 @@ def test_no_such_folder_and_no_configuration(source, tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_not_finite(source, name, value):
     change(source, lambda t: t[name].reshape(-1)[5].fill_(value))
-    fails(source, f"{name}: holds NaN or infinity", "damaged")
+    fails(source, f"{name}: holds NaN or infinity", "damaged", "download it again")
 
 
 def test_integers(source):
@@ -213,7 +215,12 @@ def test_shard_missing_or_cut_short(tmp_path):
     last.write_bytes(data[:-100])
     fails(source, last.name, "truncated or damaged")
     last.unlink()
-    fails(source, f"{last.name}: no such file")
+    fails(source, f"{last.name}: no such file", "model.safetensors.index.json names", "copy or download what is missing")
+    second = sorted(source.glob("*.safetensors"))[1]
+    second.unlink()
+    fails(source, f"{second.name}: no such file (nor {last.name})")
+    with pytest.raises(ModelError, match="copy or download what is missing"):
+        load_pretrained(source)
 
 
 def test_index_that_does_not_fit(tmp_path):

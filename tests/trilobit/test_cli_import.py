@@ -189,6 +189,43 @@ export {tmp_path}/packed -o {tmp_path}/published'''.splitlines():
     assert "counted over 8 tokens" in done.stdout and (tmp_path / "published" / "config.json").is_file()
 
 
+def test_damaged_checkpoints_have_exit_code_2_and_leave_nothing(source, tmp_path):
+    """Each of the ways in which a download fails, through every command that reads it."""
+    import shutil
+
+    def configured(**changes):
+        return lambda folder: (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | changes))
+
+    def not_finite(folder):
+        from safetensors.torch import load_file, save_file
+
+        file = next(folder.glob("model-00002-*"))
+        tensors = load_file(file)
+        name = next(name for name, values in tensors.items() if values.ndim == 2)
+        tensors[name][-1, -1] = float("nan")
+        save_file(tensors, file)
+
+    def cut(folder):
+        file = next(folder.glob("model-00003-*"))
+        file.write_bytes(file.read_bytes()[:-7])
+
+    cases = {
+        "missing": (lambda folder: next(folder.glob("model-00002-*")).unlink(), "model-00002-of-00004.safetensors: no such file"),
+        "cut": (cut, "model-00003-of-00004.safetensors: expected a complete safetensors file"),
+        "nan": (not_finite, "holds NaN or infinity"),
+        "type": (configured(model_type="llama"), "model_type must be 'hgrn_bit'"),
+        "option": (configured(use_short_conv=True), "use_short_conv must be false"),
+    }
+    for name, (damage, text) in cases.items():
+        folder = tmp_path / name
+        shutil.copytree(source, folder)
+        damage(folder)
+        for arguments in (["import", folder, "-o", tmp_path / "x"], ["inspect", folder]):
+            shown = call(*arguments, code=2).output
+            assert text in shown and shown.count("\n") <= 2, shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(cases)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
