@@ -61,9 +61,11 @@ class Batches:
         both = self._read(starts)
         x, y = both[:, :-1], both[:, 1:]
         if config.token_dropout:
-            random = torch.Generator(self.device).manual_seed((config.seed << 32) + (self.rows.start << 24) + step)
-            lost = torch.rand(x.shape, generator=random, device=self.device) < config.token_dropout
-            x = torch.where(lost, torch.randint(self.vocab_size, x.shape, generator=random, device=self.device), x)
+            # Drawn for the whole batch in every process, so that their number changes nothing.
+            random = torch.Generator(self.device).manual_seed((config.seed << 32) + step)
+            whole = (config.batch_size, config.context)
+            lost = torch.rand(whole, generator=random, device=self.device)[self.rows] < config.token_dropout
+            x = torch.where(lost, torch.randint(self.vocab_size, whole, generator=random, device=self.device)[self.rows], x)
         return x, y, torch.from_numpy(keep.astype(np.float32)).to(self.device)
 
     def _read(self, starts: np.ndarray) -> Tensor:

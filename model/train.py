@@ -316,7 +316,8 @@ def _export(model: Any, ids: TokenShards, out: Path) -> str | None:
         export_graph(packed, out, calibration_ids=calibration_sample(ids), source="pieces of the training text, evenly spaced")
     except UnsupportedOperation as error:
         with atomic_folder(out) as temporary:
-            (temporary / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+            values = model.config.to_dict() | {"not_compilable": str(error)}  # what the compiler then says of the folder
+            (temporary / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
             save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary / "model.safetensors")
         return str(error)
     return None

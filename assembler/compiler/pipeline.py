@@ -1,5 +1,6 @@
 """The passes in their order, and the result with its report."""
 
+import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -252,6 +253,8 @@ def _no_such(spec: str | Path) -> ModelError:
     import trilobit.model
 
     if (Path(spec) / "config.json").is_file():
+        if reason := _not_compilable(Path(spec) / "config.json"):
+            return ModelError(f"{spec}: can't be mapped onto the machine: {reason}")
         return ModelError(f"{spec}: expected a folder with graph.json, got a checkpoint; import it first: trilobit import {spec} -o PACKED")
     names = {p.parent.name for root in trilobit.model.__path__ for p in Path(root).glob("pretrained/*/graph.json")}
     shipped = f" ({', '.join(sorted(names))})" if names else ""
@@ -259,6 +262,15 @@ def _no_such(spec: str | Path) -> ModelError:
         f"{spec}: expected a folder with graph.json, a model that ships with Trilobit{shipped}, or FILE.py:FUNCTION; "
         "export a model first with trilobit.model.export_graph"
     )
+
+
+def _not_compilable(config: Path) -> str | None:
+    """What is in the way of a trained baseline that has no graph, as training left it in ``config.json``."""
+    try:
+        reason = json.loads(config.read_bytes())["not_compilable"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return reason if isinstance(reason, str) else None
 
 
 def check_model(spec: str | Path, weights: str | Path | None = None) -> Check:
