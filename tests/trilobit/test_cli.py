@@ -185,7 +185,7 @@ def test_write_text_replaces_in_one_go(tmp_path):
     path.write_text("old")
     write_text(path, "new")
     assert path.read_text() == "new"
-    with pytest.raises(TypeError):
-        write_text(path, 3)  # type: ignore[arg-type]
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half of a character: \udc80")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]

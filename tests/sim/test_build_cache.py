@@ -1,0 +1,70 @@
+"""The folder of compiled simulators: where it is, and what is said when it can't be used."""
+
+import os
+import stat
+
+import pytest
+
+from trilobit.errors import ToolError
+from trilobit.sim.build_cache import build_once, cache_folder, temporary_folder
+
+
+def test_the_cache_is_where_the_variables_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("TRILOBIT_CACHE", raising=False)
+    assert cache_folder() == tmp_path / "home" / ".cache" / "trilobit"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "trilobit"
+    monkeypatch.setenv("TRILOBIT_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own" and (tmp_path / "own").is_dir()
+
+
+def test_a_relative_cache_does_not_move_with_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRILOBIT_CACHE", "own")
+    assert cache_folder() == tmp_path / "own"
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "TRILOBIT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user id that passwd does not know
+    with pytest.raises(ToolError, match="expected a home folder to keep builds in, found none; set TRILOBIT_CACHE"):
+        cache_folder()
+
+
+def test_a_cache_that_cannot_be_made_is_a_user_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRILOBIT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ToolError, match="can't make it: File exists; set TRILOBIT_CACHE"):
+        cache_folder()
+
+
+def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path):
+    """A folder that is not there stands for one of another user's: root may write everywhere."""
+    expected = "expected a cache folder that can be written, got .*nowhere: No such file or directory; set TRILOBIT_CACHE"
+    with pytest.raises(ToolError, match=expected):
+        build_once(tmp_path / "nowhere" / "core.so", "never built", lambda work, log: pytest.fail("built"))
+    with pytest.raises(ToolError, match=expected), temporary_folder(tmp_path / "nowhere"):
+        pytest.fail("made")
+
+
+def test_a_library_that_is_there_needs_no_writing(tmp_path):
+    (tmp_path / "core.so").write_bytes(b"library")
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        assert build_once(tmp_path / "core.so", "never built", lambda work, log: pytest.fail("built")) == tmp_path / "core.so"
+        assert [path.name for path in tmp_path.iterdir()] == ["core.so"]
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_an_interrupted_build_leaves_nothing_but_its_lock(tmp_path, capfd):
+    def build(work, log):
+        (work / "core.so").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_once(tmp_path / "core.so", "Building", build)
+    assert [path.name for path in tmp_path.iterdir()] == ["core.lock"] and "Building" in capfd.readouterr().err
