@@ -168,6 +168,8 @@ def save_bundle(
         BundleError: the folder exists and is no bundle, or can't be written.
     """
     folder = Path(folder)
+    if folder.resolve() == Path.cwd():
+        raise BundleError(f"{folder}: expected a new name or a bundle to replace, got the folder that this runs in")
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleError(f"{folder}: exists and is no bundle; expected a new name or a bundle to replace")
     temporary = folder.with_name(f".{folder.name}.new")

@@ -21,8 +21,13 @@ def atomic_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path
 
     A new folder appears in one step. Into an existing one the files move one by one, each replacing its namesake;
     other files there stay. With ``replace`` the old folder goes as a whole, after the new one is complete.
+
+    Raises:
+        ModelError: ``replace``, and ``folder`` is the working folder, which would go from under its user.
     """
-    folder = Path(folder)
+    if replace and Path(folder).resolve() == Path.cwd():
+        raise ModelError(f"{folder}: expected a new folder, got the one that this runs in")
+    folder = Path(folder).absolute()  # so that "." has a name
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

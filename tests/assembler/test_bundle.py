@@ -111,6 +111,17 @@ def test_a_bundle_is_replaced_and_other_folders_are_not(bundle, tmp_path):
     assert (other / "thesis.txt").read_text() == "precious"
 
 
+def test_the_working_folder_is_not_replaced(bundle, tmp_path, monkeypatch):
+    compiled, folder = bundle
+    for place in (folder, tmp_path / "empty"):
+        place.mkdir(exist_ok=True)
+        before = sorted(path.name for path in place.iterdir())
+        monkeypatch.chdir(place)
+        with pytest.raises(BundleError, match="the folder that this runs in"):
+            compiled.save(".")
+        assert sorted(path.name for path in place.iterdir()) == before
+
+
 def test_failure_while_writing_keeps_the_old_bundle(bundle, tmp_path, monkeypatch):
     compiled, folder = bundle
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
