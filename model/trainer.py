@@ -20,7 +20,16 @@ from trilobit.model.training_config import TrainingConfig
 
 __all__ = ["Run"]
 
+_PROGRESS = "progress"  # key of a checkpoint's record in the metadata of its file
 _EAGER_STEPS = 3  # before a CUDA graph is captured: kernels are compiled and the optimiser's state is made in them
+
+
+def _progress(metadata: dict[str, str], beside: Path) -> dict[str, Any]:
+    """A checkpoint's record: its own, or the file beside it of one that was written before checkpoints had their own."""
+    try:
+        return json.loads(metadata[_PROGRESS] if _PROGRESS in metadata else beside.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{beside}: expected the checkpoint's record ({error}); train without --resume") from error
 
 
 class _Loss(nn.Module):
@@ -189,8 +198,9 @@ class Run:
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, progress: dict[str, Any]) -> None:
-        """Everything to go on from, as ``checkpoint/state.safetensors`` and ``checkpoint/progress.json``.
+        """Everything to go on from, as ``checkpoint/state.safetensors``; its record also as ``checkpoint/progress.json``, to look at.
 
+        The record goes into the same file as the tensors, so that no interruption can leave a step beside another step's weights.
         Called in every process: recurrent states and random generators are each process's own; the first one writes.
         """
         self.wait()
@@ -211,9 +221,11 @@ class Run:
             if self.best is not None:
                 tensors[f"best/{name}"] = self.best[n]
         if self.processes.is_first:
+            record = json.dumps(progress, indent=1)
             with atomic_folder(folder / "checkpoint") as temporary:
-                save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary / "state.safetensors")
-                (temporary / "progress.json").write_text(json.dumps(progress, indent=1), encoding="utf-8")
+                held = {key: value.contiguous().cpu() for key, value in tensors.items()}
+                save_file(held, temporary / "state.safetensors", {_PROGRESS: record})
+                (temporary / "progress.json").write_text(record, encoding="utf-8")
 
     def resume(self, folder: Path) -> dict[str, Any]:
         """Go on from a checkpoint; returns its progress.
@@ -222,12 +234,11 @@ class Run:
             ModelError: there is none, or it is of another configuration or number of processes.
         """
         path = folder / "checkpoint"
-        try:
-            progress = json.loads((path / "progress.json").read_bytes())
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path}: no checkpoint to resume from ({error}); start without resume") from error
+        if not (path / "state.safetensors").is_file():
+            raise ModelError(f"{path}: expected a checkpoint to resume from, found none; train without --resume")
         with open_tensors(path / "state.safetensors", "pt") as handle, torch.no_grad():
             held = set(handle.keys())
+            progress = _progress(handle.metadata() or {}, path / "progress.json")
 
             def get(key: str, like: Tensor) -> Tensor:
                 if key not in held or handle.get_slice(key).get_shape() != list(like.shape):

@@ -14,9 +14,11 @@ from trilobit.cli import main as command_line
 from trilobit.errors import ConfigError, ModelError
 from trilobit.model.baselines import ARCHITECTURES, model_config
 from trilobit.model.data import END, character_tokenizer, train_tokenizer
+from trilobit.model.distributed import Processes
 from trilobit.model.evaluate import mean_loss
 from trilobit.model.token_shards import TokenShards, documents, write_shards
 from trilobit.model.train import _vocabulary, main, train
+from trilobit.model.trainer import Run
 from trilobit.model.training_config import TrainingConfig
 
 GEOMETRY = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}
@@ -64,6 +66,22 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path, kind):
         assert torch.equal(a, b), name
 
 
+def test_a_checkpoint_is_one_file_that_knows_its_step(tmp_path):
+    """A run that ends between two files' renames leaves an old record beside new weights: it goes on from the weights' own step."""
+    geometry = model_config(GEOMETRY)
+    with pytest.raises(ModelError, match="expected a checkpoint to resume from, found none; train without --resume"):
+        train(text_ids(), geometry, TrainingConfig(**TRAINING), tmp_path / "none", resume=True, device="cpu", quiet=True)
+    train(text_ids(), geometry, TrainingConfig(**TRAINING | {"steps": 12}), tmp_path / "run", device="cpu", quiet=True)
+    record = tmp_path / "run" / "checkpoint" / "progress.json"
+    shown = json.loads(record.read_text())
+    assert shown["step"] == 12
+    values = TrainingConfig(**TRAINING)
+    for beside in (shown | {"step": 4}, None):
+        record.write_text(json.dumps(beside)) if beside else record.unlink()
+        run = Run(geometry, values, text_ids(), Processes())
+        assert run.resume(tmp_path / "run") == shown
+
+
 def test_accumulation_changes_nothing_but_rounding(tmp_path):
     geometry = model_config({**GEOMETRY, "model_type": "transformer++"})  # no int8 rounding that a last bit could flip
     for pieces in (1, 4):
@@ -104,7 +122,6 @@ def test_two_processes_train_the_model_that_one_trains(tmp_path):
 
 def test_rows_that_processes_cannot_share():
     from trilobit.model.batches import Batches
-    from trilobit.model.distributed import Processes
 
     with pytest.raises(ConfigError, match="multiple of 3 processes x accumulate 1, got 4"):
         Batches(text_ids(), TrainingConfig(**TRAINING), 50, Processes(0, 3))
@@ -113,7 +130,6 @@ def test_rows_that_processes_cannot_share():
 @pytest.mark.parametrize("token_dropout", [0.0, 0.3])
 def test_every_rank_has_its_rows_of_the_batch(token_dropout):
     from trilobit.model.batches import Batches
-    from trilobit.model.distributed import Processes
 
     config = TrainingConfig(**TRAINING, token_dropout=token_dropout)
     whole = Batches(text_ids(), config, 50, Processes())
