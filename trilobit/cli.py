@@ -8,6 +8,8 @@ import importlib
 import keyword
 import os
 import pkgutil
+import sys
+import warnings
 from importlib.metadata import version
 from typing import IO, Any
 
@@ -86,6 +88,11 @@ class LazyGroup(click.Group):
             if error.errno not in SURROUNDINGS and NO_TEMPORARY not in str(error):
                 raise
             raise UserError(_surroundings(error)) from error
+        except BaseException:
+            # Amaranth warns of parts that no design took up; after Ctrl-C that says nothing about the design.
+            if hdl := sys.modules.get("amaranth.hdl"):
+                warnings.simplefilter("ignore", hdl.UnusedElaboratable)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = self.list_commands(ctx)

@@ -66,3 +66,24 @@ def test_a_prompt_that_is_no_text_is_one_line():
     tokenizer = Tokenizer(ROOT / "model" / "pretrained" / "tales" / "tokenizer.json")
     with pytest.raises(ModelError, match="expected text, got bytes that are none in this terminal's encoding"):
         tokenizer.encode(os.fsdecode(b"\xdcber"))
+
+
+def test_an_interrupt_amid_the_making_of_hardware_ends_in_one_word():
+    """With parts of a core in hand that no design took up: Amaranth's warnings of them would bury what happened."""
+    script = """
+import click
+from amaranth.hdl import Fragment
+from amaranth.lib.fifo import SyncFIFO
+from trilobit import cli
+
+@click.command()
+def verb():
+    Fragment.get(SyncFIFO(width=8, depth=4), None)  # from the first design on it warns
+    part = SyncFIFO(width=8, depth=4)
+    raise KeyboardInterrupt
+
+cli.LazyGroup.get_command = lambda self, ctx, name: verb
+cli.main(["verb"])
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.split() == ["Aborted!"], result.stderr
