@@ -74,6 +74,26 @@ def test_streams_are_the_text_wherever_the_prompt_ends(tmp_path_factory):
     check()
 
 
+def test_any_tokens_at_all_never_show_half_a_character_and_lose_no_whole_one(tmp_path):
+    """A model may emit any tokens: what waits is what ends within a character, and all whole characters come, in their order."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(data=st.data(), name=st.sampled_from(sorted(known := all_tokenizers(tmp_path))))
+    def check(data: st.DataObject, name: str) -> None:
+        tokenizer = known[name]
+        pieces = st.sampled_from([tokenizer.encode(text) for text in ("€", "🦊", "日", "a t", " ", "é")])
+        broken = st.lists(st.integers(0, tokenizer.size - 1), min_size=1, max_size=4)
+        tokens = [token for piece in data.draw(st.lists(pieces | broken, max_size=8)) for token in piece]
+        stream = TextStream(tokenizer)
+        shown = [stream.push(token) for token in tokens]
+        assert not any(piece.endswith("\ufffd") for piece in shown)
+        got = iter("".join([*shown, stream.finish()]).replace("\ufffd", ""))
+        # A byte-fallback decoder marks a whole run of bytes if its end is no character: the stream may have shown more of it.
+        assert all(character in got for character in tokenizer.decode(tokens).replace("\ufffd", ""))
+
+    check()
+
+
 def test_the_space_behind_the_prompt_stays(tmp_path):
     tokenizer = open_tokenizer(sentencepiece(), tmp_path)
     prompt = [1, *tokenizer.encode("Once")]
