@@ -82,6 +82,8 @@ def build_once(library: Path, what: str, build: Callable[[Path, Path], Path]) ->
                 made = build(work, log)
             except ToolError as error:
                 raise ToolError(f"{error}\nThe whole log is {log}") from error
+            except OSError as error:  # the disk is full
+                raise _unwritable(library.parent, error) from error
             os.replace(made, library)
             log.unlink(missing_ok=True)
     return library

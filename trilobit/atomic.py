@@ -32,6 +32,8 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk's names none
+            error.filename = str(path)
         raise

@@ -1,5 +1,6 @@
 """The folder of compiled simulators: where it is, and what is said when it can't be used."""
 
+import errno
 import os
 import stat
 
@@ -48,6 +49,15 @@ def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path):
         build_once(tmp_path / "nowhere" / "core.so", "never built", lambda work, log: pytest.fail("built"))
     with pytest.raises(ToolError, match=expected), temporary_folder(tmp_path / "nowhere"):
         pytest.fail("made")
+
+
+def test_a_disk_that_is_full_names_the_cache(tmp_path, capfd):
+    def build(work, log):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ToolError, match=f"expected a cache folder that can be written, got {tmp_path}: No space left on device"):
+        build_once(tmp_path / "core.so", "Building", build)
+    assert [path.name for path in tmp_path.iterdir()] == ["core.lock"] and "Building" in capfd.readouterr().err
 
 
 def test_a_library_that_is_there_needs_no_writing(tmp_path):

@@ -1,5 +1,6 @@
 """Files that appear whole: what was there stays until the new one is complete, and a device is never replaced."""
 
+import errno
 import os
 import stat
 
@@ -26,6 +27,11 @@ def test_what_was_there_stays_after_an_exception(tmp_path, error):
         file.write(b"half")
         raise error
     assert path.read_bytes() == b"old" and [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/file'"), replacing(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_link_stays_a_link(tmp_path):
