@@ -1,5 +1,6 @@
 """A packed checkpoint as its files have it: geometry, and every tensor without unpacking. Needs no torch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,18 @@ class PackedCheckpoint:
         return self.reader.map(spec.name)
 
     def scale(self, spec: TensorSpec) -> float:
-        """Mean |W| of a ternary matrix."""
-        return float(self.reader.read(_scale(spec))[0])
+        """Mean |W| of a ternary matrix; ModelError if it is none: NaN, infinite or not positive."""
+        scale = float(self.reader.read(_scale(spec))[0])
+        if not 0 < scale < math.inf:
+            raise ModelError(f"{self.reader.path}: {_scale(spec)}: expected a positive number, got {scale}; import the model again")
+        return scale
 
     def floats(self, spec: TensorSpec, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """A tensor that is not ternary, or rows ``start..stop`` of it, as fp32."""
-        return float32_of(self.reader.map(spec.name)[start:stop], self.reader.entries[spec.name].dtype)
+        """A tensor that is not ternary, or rows ``start..stop`` of it, as fp32; ModelError if it holds NaN or infinity."""
+        values = float32_of(self.reader.map(spec.name)[start:stop], self.reader.entries[spec.name].dtype)
+        if not np.isfinite(values).all():
+            raise ModelError(f"{self.reader.path}: {spec.name}: holds NaN or infinity; the file is damaged, import the model again")
+        return values
 
 
 def _scale(spec: TensorSpec) -> str:

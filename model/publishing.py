@@ -1,8 +1,9 @@
 """A packed checkpoint back in the published layout, for the public implementation to load.
 
 That implementation quantises what it loads, so the weights are chosen to quantise to the same model: a trit t becomes
-``t * scale / share`` with the share of trits that are not zero. Their mean magnitude is the scale again, and rounding
-``t / share`` gives t. They are fp32: in bfloat16 the scales would be off by up to 0.4%.
+``t * scale / share`` with the share of trits that are not zero, rounded down to fp32, and one of them takes what all of them together
+lack by that. Their mean magnitude is then the scale again, to the last bit, and rounding ``t / share`` gives t. They are fp32: in
+bfloat16 the scales would be off by up to 0.4%.
 """
 
 import shutil
@@ -17,7 +18,7 @@ from trilobit.model.files import atomic_folder
 from trilobit.model.importing import TOKENIZER_FILES
 from trilobit.model.packed import PackedCheckpoint, open_packed
 from trilobit.model.published import TensorSpec
-from trilobit.model.quantise import count_trits
+from trilobit.model.quantise import Counts, count_trits
 from trilobit.model.synthetic import SHARD_BYTES, write_published
 
 __all__ = ["publish"]
@@ -53,12 +54,17 @@ def publish(
                 write(start, checkpoint.floats(spec, start, start + step))
             return
         weight = checkpoint.packed(spec)
-        share = 1 - count_trits(weight, spec.shape[0]).share_of_zeros
-        magnitude = np.float32(checkpoint.scale(spec) / share if share else 0.0)
+        magnitude, rest = _magnitude(checkpoint.scale(spec), count_trits(weight, spec.shape[0]))
         for start in range(0, spec.shape[0], step):
             stop = min(start + step, spec.shape[0])
             groups = weight[start // ROWS_PER_BYTE : -(-stop // ROWS_PER_BYTE)]
-            write(start, unpack(groups, stop - start) * magnitude)
+            trits = unpack(groups, stop - start)
+            weights = trits * magnitude
+            if rest and trits.any():  # the first weight that is not zero takes it
+                first = int((trits != 0).argmax())
+                weights.flat[first] += np.copysign(np.float32(rest), weights.flat[first])
+                rest = 0.0
+            write(start, weights)
 
     try:
         with atomic_folder(output, replace=True) as temporary:
@@ -69,3 +75,15 @@ def publish(
     except OSError as error:
         raise ModelError(f"{output}: can't be written: {error.strerror or error}") from error
     return checkpoint
+
+
+def _magnitude(scale: float, counts: Counts) -> tuple[np.float32, float]:
+    """What a trit of 1 becomes, and what one of them takes on top (at least 0), so that the mean magnitude is ``scale`` exactly."""
+    nonzero = counts.minus + counts.plus
+    if not nonzero:
+        return np.float32(0), 0.0
+    exact = scale * sum(counts) / nonzero
+    magnitude = np.float32(exact)
+    if float(magnitude) > exact:
+        magnitude = np.nextafter(magnitude, np.float32(0))
+    return magnitude, scale * sum(counts) - float(magnitude) * nonzero  # both products are exact in fp64
