@@ -82,6 +82,30 @@ def test_an_interrupted_load_goes_on_where_it_was(rng):
     assert Board(line).load(data) == 0 and line.written == written, "a second load finds it all there"
 
 
+def test_a_board_that_lost_its_power_with_the_cable_gets_all_of_the_image_again(rng, monkeypatch):
+    line = EmulatedLine(CORE, SIZE)
+    board = Board(line)
+    data = image(rng)
+    line.unplugged_at = line.time + 0.7 * board.load_seconds(len(data))
+    reopen = line.reopen
+
+    def without_power(seconds):
+        line.memory[:] = np.frombuffer(rng.bytes(SIZE), np.uint8)
+        reopen(seconds)
+
+    monkeypatch.setattr(line, "reopen", without_power)
+    board.load(data)
+    assert (line.memory[: len(data)] == data).all()
+
+
+def test_a_program_that_the_board_forgot_while_it_ran_is_an_error(monkeypatch):
+    line = EmulatedLine(CORE, SIZE)
+    with BoardBackend(Board(line), CORE, self_test_program(CORE)) as board:
+        monkeypatch.setattr(line, "_start", lambda: None)  # as after a reset: neither running nor halted, ever
+        with pytest.raises(HostError, match="the board has forgotten its program: was it reset"):
+            board.run()
+
+
 def test_a_cable_that_stays_away_is_an_error(rng):
     line = EmulatedLine(CORE, SIZE)
     board = Board(line, reconnect=5)
@@ -128,6 +152,18 @@ def test_the_self_test_finds_a_wrong_clock_and_a_wrong_result(monkeypatch):
     monkeypatch.setattr(line, "_start", wrong)
     with pytest.raises(HostError, match="computes wrong: in the self-test 1 of"):
         self_test(Board(line), CORE)
+
+
+def test_noise_makes_no_clock_look_wrong(rng):
+    """A repeated read of the clock takes longer than the tolerance; counted, it would be an error on most lines like this."""
+    repeated = 0
+    for _ in range(30):
+        line = EmulatedLine(CORE, SIZE, rng=rng)
+        board = Board(line)
+        line.flips = line.drops = 5e-4
+        assert self_test(board, CORE).clock_hz == pytest.approx(60e6, rel=0.02)
+        repeated += board.access.link.repeated
+    assert repeated > 0
 
 
 def test_the_self_test_covers_every_unit_and_nothing_saturates():

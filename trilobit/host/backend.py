@@ -4,13 +4,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trilobit.errors import ConfigError
+from trilobit.errors import ConfigError, HostError
 from trilobit.host.board import Board
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
 
 __all__ = ["BoardBackend"]
+
+IDLE_READS = 1000  # a status read takes longer than a core needs to drain what it had asked for
 
 
 class BoardBackend(Backend):
@@ -59,9 +61,14 @@ class BoardBackend(Backend):
         if not self._started:
             self.board.start()
             self._started = True
+        idle = 0
         while True:
             self._status = self.board.status()
             tokens = self.board.pop()
+            # Between running and halted there are moments; a board that was reset, or lost its power, stays there.
+            idle = 0 if self._status.running or self._status.done or tokens else idle + 1
+            if idle > IDLE_READS:
+                raise HostError("the board has forgotten its program: was it reset, or without power? Run it again")
             self._tokens += tokens
             report_tokens([(token, 0) for token in tokens], on_token, on_slot_token)
             self._feed()

@@ -167,7 +167,7 @@ class Board:
         """Make the board's memory equal to ``memory`` ([size] of uint8, from address 0) and verify it.
 
         Blocks that are equal already are not sent, so an interrupted load goes on where it was. A line that is lost meanwhile is
-        waited for.
+        waited for, and all is compared again then: the cable may have been the board's power as well.
 
         Args:
             on_progress: called with the bytes that are right and the size.
@@ -199,7 +199,9 @@ class Board:
                     sent += length
             except LineLostError:
                 failures.clear()
+                right.clear()  # a board without power forgets
                 self.recover()
+                self.wait_for_memory()
         return sent
 
     def _wrong(self, blocks, content, right, on_progress, size) -> Iterator[tuple[int, int, bytes]]:

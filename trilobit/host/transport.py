@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 
 from trilobit.errors import ConfigError, HostError
 
@@ -88,7 +89,12 @@ class SerialTransport(Transport):
             import serial
         except ImportError as error:
             raise ConfigError('expected pyserial for --port, found none; pip install "trilobit[boards]" brings it') from error
-        self._errors = (serial.SerialException, OSError)
+        # pyserial lets through what termios and its own check of rates raise.
+        self._errors: tuple[type[Exception], ...] = (serial.SerialException, OSError, ValueError)
+        if find_spec("termios") is not None:
+            import termios
+
+            self._errors += (termios.error,)
         self._serial, self._port, self.baud, self.first_baud = serial, port, baud, baud
         self.description = port
         try:
