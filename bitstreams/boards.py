@@ -123,7 +123,10 @@ def build_files(board: Board, files: BoardFiles, script: str, folder: Path, *, w
     for stem in stems.values():
         report_path, bitstream_path = folder / f"{stem}.json", folder / f"{stem}.bit"
         if report_path.exists() and bitstream_path.exists() and not force:
-            return Build(json.loads(report_path.read_text()), report_path, bitstream_path, False)
+            try:
+                return Build(json.loads(report_path.read_text()), report_path, bitstream_path, False)
+            except ValueError:
+                say(f"{report_path} is damaged: building again")
 
     output_folder(folder)
     log = folder / f"{files.top}.log"

@@ -27,6 +27,9 @@ SHAPE = (
     "batch",
 )
 BRAM_BITS, LUT_BITS, GAIN_BITS = 18_432, 16, 16  # a LUT4 holds 16 bits, as distributed memory less
+# Multipliers of an ECP5, as Yosys counts them for cores of one lane (ulx3s: 28) and of two (tiny: 44), of which 5 a lane are the norm
+# unit's and 11 the row-wise unit's: python -m trilobit.bitstreams.counts PRESET --family ecp5. Wider beats take some more.
+CORE_DSPS, LANE_DSPS = 12, 16
 UNITS = {"luts": "LUT4", "brams": "block RAMs", "dsps": "multipliers"}
 
 
@@ -78,8 +81,8 @@ def memory_bits(config: CoreConfig) -> int:
 def check_core(board: Board, config: CoreConfig, reports: Iterable[dict] | None = None) -> None:
     """Refuse a core that is known not to fit, without running any tool.
 
-    Known is a kept report of a core of the same shape, or of one that is no larger in any parameter and takes too much already, and
-    how many bits the core's memories have.
+    Known is a kept report of a core of the same shape, or of one that is no larger in any parameter and takes too much already, how
+    many bits the core's memories have, and how many multipliers its lanes.
 
     Raises:
         ConfigError: with every number that is too large, and where it comes from.
@@ -97,6 +100,8 @@ def check_core(board: Board, config: CoreConfig, reports: Iterable[dict] | None 
     for smaller, resources_ in _cores(reports):
         if all(smaller[key] <= shape[key] for key in SHAPE):
             check_resources(board, what, resources_, "or more: so says a kept report of a core that is larger in no parameter")
+    least = {"dsps": CORE_DSPS + LANE_DSPS * config.lanes}
+    check_resources(board, what, least, f"or more: {LANE_DSPS} for each of {config.lanes} lanes, {CORE_DSPS} beside them")
 
 
 def check_bundle(board: Board, config: CoreConfig, folder: Path) -> dict[str, int]:

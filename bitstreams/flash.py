@@ -47,12 +47,17 @@ def _check(board: Board, bitstream: Path) -> None:
         raise ConfigError(f"expected a bitstream, found no file {bitstream}")
     report_path = bitstream.with_suffix(".json")
     if report_path.is_file():
-        report = json.loads(report_path.read_text())
-        if report["board"] != board.name:
-            raise ConfigError(f"expected a bitstream for {board.name}, got {bitstream}, made for {report['board']}")
+        try:
+            report = json.loads(report_path.read_text())
+            made_for, digest = report["board"], report["bitstream_sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"expected the report of a build in {report_path}, got a file without board and checksum: it is damaged; "
+                              f"build again with: trilobit build {board.name} --force") from error  # fmt: skip
+        if made_for != board.name:
+            raise ConfigError(f"expected a bitstream for {board.name}, got {bitstream}, made for {made_for}")
         found = hashlib.sha256(bitstream.read_bytes()).hexdigest()
-        if found != report["bitstream_sha256"]:
-            raise ConfigError(f"expected {bitstream} with SHA-256 {report['bitstream_sha256'][:16]}..., got {found[:16]}...: it is "
+        if found != digest:
+            raise ConfigError(f"expected {bitstream} with SHA-256 {digest[:16]}..., got {found[:16]}...: it is "
                               f"damaged; build it again with: trilobit build {board.name} --force")  # fmt: skip
 
 

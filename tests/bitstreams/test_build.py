@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from trilobit.bitstreams.boards import PLACEMENTS, build_board
-from trilobit.bitstreams.fit import check_core, check_resources, known_resources, memory_bits
+from trilobit.bitstreams.fit import CORE_DSPS, LANE_DSPS, check_core, check_resources, known_resources, memory_bits
 from trilobit.bitstreams.timing import clock_at, critical_path
 from trilobit.bitstreams.units import unit_table
 from trilobit.cli import main
@@ -50,6 +50,9 @@ def test_a_build_leaves_a_bitstream_and_a_report_named_by_a_hash(tools, tmp_path
     assert not again["fresh"] and again["hash"] == report["hash"]
     other = json.loads(build(["ulx3s_85f", "--core", "tiny", "--seed", report["seed"] + 1, "-o", tmp_path / "out", "--json"]).stdout)
     assert other["fresh"] and other["hash"] != report["hash"]
+    Path(report["report_path"]).write_text("{")
+    again = build(["ulx3s_85f", "--core", "tiny", "--seed", report["seed"], "-o", tmp_path / "out", "--json"])
+    assert "is damaged: building again" in again.stderr and json.loads(again.stdout)["fresh"]
 
 
 def test_a_missed_clock_is_an_error_with_the_path(tools, tmp_path):
@@ -107,7 +110,7 @@ def test_a_core_that_a_kept_report_knows_is_refused_at_once(monkeypatch, tmp_pat
 
 
 def test_a_core_that_is_larger_than_one_known_to_be_too_large_is_refused_at_once():
-    config = load_core("tiny")
+    config = load_core("tiny").replace(lanes=1)
     reports = [{"core": asdict(config), "resources": {"luts": 50_000, "brams": 6, "dsps": 1}}]
     with pytest.raises(ConfigError, match=r"core 'big', which takes 50000 LUT4 of 24288 \(or more: so says a kept report"):
         check_core(find_board("ulx3s_25f"), config.replace(name="big", max_length=2 * config.max_length), reports)
@@ -123,6 +126,20 @@ def test_a_core_whose_memories_exceed_the_fpga_is_refused_without_any_tool(monke
     assert bits == memory_bits(load_core(str(big)))
     assert result.exit_code == 2 and f"are {bits} bits; its 56 block RAMs and 24288 LUT4 hold {56 * 18432 + 24288 * 16}" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("board", "core", "dsps"), [("ulx3s_85f", "axi512", "524 multipliers of 156"),
+                                                     ("ulx3s_25f", "tiny", "44 multipliers of 28")])  # fmt: skip
+def test_a_core_whose_lanes_need_more_multipliers_than_there_are_is_refused_without_any_tool(board, core, dsps, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = build([board, "--core", core, "-o", tmp_path / "out"])
+    assert result.exit_code == 2 and f"which takes {dsps} (or more: 16 for each of" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_kept_report_has_the_multipliers_that_are_counted_before():
+    known = known_resources(load_core("ulx3s"))
+    assert known is not None and known["dsps"] == CORE_DSPS + LANE_DSPS * load_core("ulx3s").lanes
 
 
 def test_limits_are_named():

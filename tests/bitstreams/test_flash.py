@@ -112,4 +112,8 @@ def test_damaged_foreign_and_missing_bitstreams_are_refused(loader, built, tmp_p
     with pytest.raises(ConfigError, match="make one with: trilobit build icepi_zero"):
         find_bitstream(BOARDS["icepi_zero"], [tmp_path / "none"])
     assert "expected a board" in flash("de10").stderr
+    for text in ("{", "[]", '{"board": "ulx3s_85f"}'):
+        built.with_suffix(".json").write_text(text)
+        result = flash("ulx3s_85f", "--bitstream", built)
+        assert result.exit_code == 2 and "expected the report of a build in" in result.stderr, text
     assert not (tmp_path / "calls").exists()
