@@ -54,7 +54,7 @@ typecheck: $(VENV)/.ready
 	@rm -rf build/typecheck && mkdir -p build/typecheck/trilobit
 	@for path in trilobit/*; do ln -s "$(CURDIR)/$$path" build/typecheck/trilobit/; done
 	@for path in $(MAPPED); do ln -s "$(CURDIR)/$$path" build/typecheck/trilobit/; done
-	cd build/typecheck && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p trilobit
+	cd build/typecheck && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" -p trilobit
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 It is ``$TRILOBIT_CACHE``, else ``$XDG_CACHE_HOME/trilobit``, else ``~/.cache/trilobit``; it can be deleted at any time.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -76,7 +77,9 @@ def build_once(library: Path, what: str, build: Callable[[Path, Path], Path]) ->
     with _lock(library.with_suffix(".lock")):
         if library.exists():  # another process built it meanwhile
             return library
-        with temporary_folder(library.parent) as work, _progress(what):
+        # Verilator's makefile refuses folders with a space in their path.
+        place = Path(tempfile.gettempdir()) if " " in str(library.parent) else library.parent
+        with temporary_folder(place) as work, _progress(what):
             log = library.with_suffix(".log")
             try:
                 made = build(work, log)
@@ -84,9 +87,21 @@ def build_once(library: Path, what: str, build: Callable[[Path, Path], Path]) ->
                 raise ToolError(f"{error}\nThe whole log is {log}") from error
             except OSError as error:  # the disk is full
                 raise _unwritable(library.parent, error) from error
-            os.replace(made, library)
+            _into_place(made, library)
             log.unlink(missing_ok=True)
     return library
+
+
+def _into_place(made: Path, library: Path) -> None:
+    """Rename, or copy and rename if the two are on different file systems."""
+    try:
+        os.replace(made, library)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = library.with_suffix(".new")
+        shutil.copyfile(made, beside)
+        os.replace(beside, library)
 
 
 @contextmanager

