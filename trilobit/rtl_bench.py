@@ -20,6 +20,7 @@ from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.geometry import Geometry, parse_geometry, roofline_share
 from trilobit.sim.memory import Memory
 from trilobit.sim.rtl import RtlSimulator
+from trilobit.sim.rtl_build import require_tools
 
 __all__ = ["DifferenceError", "bench_rtl"]
 
@@ -89,10 +90,12 @@ def bench_rtl(geometry: str, config: CoreConfig, memory_model: Memory, *, tokens
     Raises:
         DifferenceError: something differs.
         FaultError: the machine faulted.
+        ToolError: the RTL can't be built; found before anything is computed.
     """
     if tokens < 2:
         raise ConfigError(f"expected at least 2 tokens, to measure the cycles between them, got {tokens}")
     g, watch = parse_geometry(geometry), _Stopwatch(report)
+    require_tools()  # the functional simulator runs first, for minutes
     compiled = watch("compile", f"compiling {geometry} for {config.name}", lambda: compile_geometry(g, config, seed=seed))
     program: Program = compiled.program
     image = watch("image", f"drawing {g.ternary_weights:,} random weights", lambda: random_memory(compiled))

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -66,6 +67,19 @@ def test_a_prompt_that_is_no_text_is_one_line():
     tokenizer = Tokenizer(ROOT / "model" / "pretrained" / "tales" / "tokenizer.json")
     with pytest.raises(ModelError, match="expected text, got bytes that are none in this terminal's encoding"):
         tokenizer.encode(os.fsdecode(b"\xdcber"))
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["bench", "rtl", "--geometry", "2.7b"]], ids=["demo", "bench"])
+def test_what_needs_the_rtl_in_the_end_misses_its_packages_at_once(monkeypatch, arguments):
+    """Not after the minutes of compiling and of the functional simulator that come before."""
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr == 'trilobit: expected amaranth to build the hardware, found none; pip install "trilobit[rtl]" brings it\n'
 
 
 def test_an_interrupt_amid_the_making_of_hardware_ends_in_one_word():

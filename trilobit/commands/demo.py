@@ -80,11 +80,13 @@ def command(
     from trilobit.isa.core import load_core
     from trilobit.run_bundle import prompt_tokens
     from trilobit.sim.backend import HostSettings
+    from trilobit.sim.rtl_build import require_tools
     from trilobit.story import clock_evidence, story_power, write_story
     from trilobit.text import TextStream, Tokenizer
 
     core = load_core(core_name)
     HostSettings(seed=seed, temperature=temperature)  # checked before anything is compiled or shown
+    require_tools()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "bundle"
         compile_model(model, core, folder)
