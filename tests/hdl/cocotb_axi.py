@@ -63,11 +63,36 @@ class Host:
         raise AssertionError("the core did not stop")
 
 
+class Region(MemoryRegion):
+    """Words that may come late, or not at all: ``latency`` clocks at most, as often as one in eight; ``errors`` is a probability."""
+
+    latency, errors, failed = 0, 0.0, 0
+
+    def __init__(self, clock):
+        super().__init__(SIZE)
+        self.clock, self.rng = clock, random_numbers()
+
+    async def _disturb(self):
+        if self.latency and self.rng.random() < 1 / 8:
+            await ClockCycles(self.clock, int(self.rng.integers(1, self.latency + 1)))
+        if self.errors and self.rng.random() < self.errors:
+            self.failed += 1
+            raise ValueError("as the test wants it")
+
+    async def read(self, address, length, **keywords):
+        await self._disturb()
+        return await super().read(address, length, **keywords)
+
+    async def write(self, address, data, **keywords):
+        await self._disturb()
+        await super().write(address, data, **keywords)
+
+
 class Ram(AxiSlave):
     """A memory; what lies behind its end answers with an error."""
 
     def __init__(self, dut):
-        self.region = MemoryRegion(SIZE)
+        self.region = Region(dut.aclk)
         super().__init__(AxiBus.from_prefix(dut, "m_axi"), dut.aclk, dut.aresetn, target=self.region, reset_active_level=False)
 
     def write(self, addr: int, data: bytes) -> None:
@@ -105,8 +130,8 @@ async def boot(dut, busy: float = 0.0):
     return host, ram, rng
 
 
-async def self_test(host: Host, ram: Ram) -> None:
-    """A program with every unit: memory and tokens as the functional simulator has them."""
+async def attempt(host: Host, ram: Ram) -> tuple[int, list[int], bool]:
+    """A program with every unit: status, the tokens if there are fewer than expected or others, whether memory is as expected."""
     program = self_test_program(CONFIG)
     simulator = FunctionalSimulator(CONFIG, program, settings=SETTINGS)
     simulator.push([2])
@@ -119,9 +144,15 @@ async def self_test(host: Host, ram: Ram) -> None:
                     temperature_m=temperature.mantissa, temperature_e=temperature.exponent, eos=0xFFFFFF)  # fmt: skip
     assert await host.write("push_token", 2) == AxiResp.OKAY
     tokens, status = await host.run()
-    assert tokens == expected.tokens and status & 7 == 2 and status >> 8 & 0xF == 0
-    assert ram.read(BASE, len(image)) == simulator.memory.tobytes()
     assert ram.read(BASE + len(image), len(guard)) == guard
+    wrong = [] if tokens == expected.tokens else [*tokens, -1]
+    return status, wrong, ram.read(BASE, len(image)) == simulator.memory.tobytes()
+
+
+async def self_test(host: Host, ram: Ram) -> None:
+    """Memory and tokens as the functional simulator has them."""
+    status, wrong, equal = await attempt(host, ram)
+    assert not wrong and equal and status & 7 == 2 and status >> 8 & 0xF == 0
 
 
 @cocotb.test()
@@ -163,6 +194,36 @@ async def runs_a_program_with_every_unit(dut):
 @cocotb.test()
 async def random_back_pressure_changes_nothing(dut):
     host, ram, _ = await boot(dut, busy=0.4)
+    await self_test(host, ram)
+
+
+@cocotb.test()
+async def random_latency_changes_nothing(dut):
+    host, ram, _ = await boot(dut, busy=0.2)
+    ram.region.latency = 100
+    await self_test(host, ram)
+
+
+@cocotb.test()
+async def random_error_responses_are_faults_and_never_data(dut):
+    """Somewhere in weights, vectors, tables or stores: a memory fault, or it was of what nobody used and all is right."""
+    host, ram, _ = await boot(dut, busy=0.1)
+    faults = 0
+    ram.region.latency, ram.region.errors = 20, 0.003
+    for _ in range(12):
+        status, wrong, equal = await attempt(host, ram)
+        fault = status >> 8 & 0xF
+        assert fault in (0, Fault.MEMORY)
+        assert fault or (not wrong and equal)
+        assert wrong in ([], [-1]), "no token, or the right one"
+        faults += fault != 0
+        assert await host.write("control", 2) == AxiResp.OKAY
+        while await host.read("status") & 0x40:
+            pass
+        while await host.read("pop_token") >> 31:
+            pass
+    assert 0 < faults <= ram.region.failed, (faults, ram.region.failed)
+    ram.region.errors = 0.0
     await self_test(host, ram)
 
 

@@ -65,6 +65,7 @@ class SdramDevice:
         self.answers: dict[int, int | None] = {}  # edge -> word on the bus
         self.burst: list[int] = []  # word addresses that a write goes on with
         self.initialised = False
+        self.counts["refresh"] = 0  # of this initialisation
 
     # ---- rules ---------------------------------------------------------------------------------------------------------------
 
@@ -128,8 +129,11 @@ class SdramDevice:
         self.after("tMRD", f"{what} after the mode register", self.last["mode"], self.chip.t_mrd)
 
     def _precharge(self, pins):
-        if self.last["precharge"] == LONG_AGO and self.enabled * self.period < self.init_ns - EPSILON:
-            self.fail("init", f"the first command after {self.enabled * self.period:.0f} ns, the chip needs {self.init_ns:.0f} ns")
+        if self.last["precharge"] == LONG_AGO:
+            if self.enabled * self.period < self.init_ns - EPSILON:
+                self.fail("init", f"the first command after {self.enabled * self.period:.0f} ns, the chip needs {self.init_ns:.0f} ns")
+            if not pins.a >> 10 & 1:
+                self.fail("init", "the first precharge is of one bank, the chip needs all precharged")
         self._ready_for("precharge")
         for bank in range(self.chip.banks):
             if (pins.a >> 10 & 1 or bank == pins.ba) and self.rows[bank] is not None:
