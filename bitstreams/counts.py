@@ -69,7 +69,7 @@ CELLS: dict[str, dict[str, tuple[str, float] | None]] = {
 }  # fmt: skip
 PYTHON = Tool("Yosys", sys.executable, 'pip install "trilobit[boards]" brings it')
 GROUP_BYTES = 150_000
-TRIES = 3
+TRIES = 2  # of a single module: as it is, and with its wires split
 # The paper's core for vectors of d elements: registers and norm unit hold d, the gain buffer two vectors of gains.
 VARIANTS = {f"paper8-d{d}": ("paper8", {"max_length": d, "gain_buffer_elements": 2 * d}) for d in (512, 1024, 2048)}
 
@@ -132,16 +132,22 @@ def _groups(names: list[str], modules: dict[str, DistinctModule]) -> Iterator[li
         yield group
 
 
-def _run_yosys(group: list[str], modules: dict[str, DistinctModule], family: str, each_line: Callable[[str], None]) -> dict[str, dict]:
-    """Cells by type of each module of a group; those that stand in them are black boxes."""
+def _run_yosys(group: list[str], modules: dict[str, DistinctModule], family: str, each_line: Callable[[str], None], *,
+               split: bool = False) -> dict[str, dict]:  # fmt: skip
+    """Cells by type of each module of a group; those that stand in them are black boxes.
+
+    ``split``: wires are split into bits before look-up tables are mapped. ABC9 names new wires after old ones, and can meet a name
+    that is taken (Yosys issue 4349).
+    """
+    synthesis = f"{SCRIPTS[family]} -top group"
+    passes = [f"{synthesis} -run begin:map_luts", "splitnets", f"{synthesis} -run map_luts:"] if split else [synthesis]
     children = {child for name in group for child in modules[name].children} - {*group}
     verilog = "".join([*(modules[name].stub for name in sorted(children)), *(modules[name].text for name in group)])
     places = "".join(f"  (* keep *) {name} part{k} ();\n" for k, name in enumerate(group))
     with TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "top.v").write_text(f"{verilog}module group;\n{places}endmodule\n")
-        PYTHON.run(["-c", RUN, "read_verilog top.v", f"{SCRIPTS[family]} -top group", "tee -q -o cells.json stat -json"],
-                   cwd=work, each_line=each_line)  # fmt: skip
+        PYTHON.run(["-c", RUN, "read_verilog top.v", *passes, "tee -q -o cells.json stat -json"], cwd=work, each_line=each_line)
         found = json.loads((work / "cells.json").read_text())["modules"]
     return {name: found[f"\\{name}"].get("num_cells_by_type", {}) for name in group}
 
@@ -160,7 +166,7 @@ def _synthesise(design: Design, family: str, each_line: Callable[[str], None]) -
     while todo:
         group = todo.pop(0)
         try:
-            found = _run_yosys(group, design.modules, family, each_line)
+            found = _run_yosys(group, design.modules, family, each_line, split=failures[group[0]] == TRIES - 1)
         except ToolError:
             failures[group[0]] += len(group) == 1
             if failures[group[0]] >= TRIES:

@@ -98,10 +98,11 @@ def test_a_core_has_many_modules_and_few_different_ones():
 
 
 @needs_yosys
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("family", ["ecp5", *(pytest.param(f, marks=pytest.mark.slow) for f in ("xc7", "xcup", "cyclonev"))])
-def test_registers_and_multipliers_of_a_design_are_counted(design, family):
+def test_registers_and_multipliers_of_a_design_are_counted(design, family, split):
     """Nothing is optimised across the borders of modules: the late register and three multipliers, each in a DSP or with its registers."""
-    found = counts._run_yosys(list(design.modules), design.modules, family, lambda line: None)
+    found = counts._run_yosys(list(design.modules), design.modules, family, lambda line: None, split=split)
     cells: Counter[str] = Counter()
     for name, times in design.within(design.top).items():
         for kind, number in found[name].items():
