@@ -1,9 +1,15 @@
 """``trilobit run --target``: what can't work is told before anything is built or sent."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
+import trilobit
 from trilobit.cli import main
+from trilobit.isa.core import load_core
+
+TOY = Path(__file__).resolve().parents[1] / "model" / "data" / "toy"
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +34,11 @@ def test_a_target_that_cannot_be_is_refused(bundle, arguments, message):
     result = CliRunner().invoke(main, ["run", str(bundle), "--prompt", "a", *arguments])
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+def test_a_bundle_for_another_core_is_refused_before_the_simulated_board_is_built(tmp_path, monkeypatch):
+    trilobit.compile(TOY, load_core("tiny"), tmp_path / "bundle")
+    monkeypatch.setattr("trilobit.sim.board.BoardSimulator", None)
+    result = CliRunner().invoke(main, ["run", str(tmp_path / "bundle"), "--push", "1", "--target", "sim:ulx3s"])
+    assert result.exit_code == 2
+    assert "expected a bundle for 4 bytes a beat and 1 lanes, as the board has, got core 'tiny' with 4 and 2" in result.output

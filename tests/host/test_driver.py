@@ -106,6 +106,16 @@ def test_a_program_that_the_board_forgot_while_it_ran_is_an_error(monkeypatch):
             board.run()
 
 
+def test_a_board_that_makes_no_progress_is_an_error(monkeypatch):
+    """As a bundle whose gains don't fit the buffer of the board's core."""
+    line = EmulatedLine(CORE, SIZE)
+    with BoardBackend(Board(line), CORE, self_test_program(CORE)) as board:
+        read = line._read
+        monkeypatch.setattr(line, "_read", lambda name: 0x31 if name == "status" else read(name))
+        with pytest.raises(HostError, match="the board has issued no instruction for 2 s, at 0 in all: was the bundle compiled for"):
+            board.run()
+
+
 def test_a_cable_that_stays_away_is_an_error(rng):
     line = EmulatedLine(CORE, SIZE)
     board = Board(line, reconnect=5)

@@ -7,12 +7,15 @@ import numpy as np
 from trilobit.errors import ConfigError, HostError
 from trilobit.host.board import Board
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.counters import COUNTERS
 from trilobit.isa.program import Program
 from trilobit.sim.backend import Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
 
 __all__ = ["BoardBackend"]
 
 IDLE_READS = 1000  # a status read takes longer than a core needs to drain what it had asked for
+
+STALL_SECONDS = 2.0  # no instruction takes as long at any clock
 
 
 class BoardBackend(Backend):
@@ -61,7 +64,7 @@ class BoardBackend(Backend):
         if not self._started:
             self.board.start()
             self._started = True
-        idle = 0
+        idle, issued, since = 0, -1, self.board.now()
         while True:
             self._status = self.board.status()
             tokens = self.board.pop()
@@ -72,8 +75,23 @@ class BoardBackend(Backend):
             self._tokens += tokens
             report_tokens([(token, 0) for token in tokens], on_token, on_slot_token)
             self._feed()
+            if tokens or not self._status.running:
+                since = self.board.now()
+            elif self.board.now() > since + STALL_SECONDS:
+                issued, since = self._progress(issued), self.board.now()
             if not tokens and (self._status.done or (self._status.waiting and not self._waiting)):
                 return self.result()
+
+    def _progress(self, before: int) -> int:
+        """Instructions issued so far; HostError if they are those of before."""
+        self.board.select_counter(COUNTERS.index("issued"))
+        issued = self.board.read_register("counter")
+        if issued == before:
+            raise HostError(
+                f"the board has issued no instruction for {STALL_SECONDS:g} s, at {issued} in all: was the bundle compiled for the core "
+                f"that this board has? Its own is {self.config.name!r}; buffers of a smaller one may be too short"
+            )
+        return issued
 
     def result(self) -> RunResult:
         s = self._status

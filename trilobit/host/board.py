@@ -15,7 +15,7 @@ from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import HostSettings
 
-__all__ = ["BLOCK_BYTES", "Board", "Identity", "Status"]
+__all__ = ["BLOCK_BYTES", "Board", "Identity", "Status", "check_core"]
 
 BLOCK_BYTES = 1 << 14
 """Memory is compared, and loaded where it differs, in blocks of this size."""
@@ -33,6 +33,22 @@ class Identity:
     program_words: int
     max_length: int
     clock_hz: int
+
+
+def check_core(config: CoreConfig, identity: Identity) -> None:
+    """Whether what was compiled for a core runs on a board that is such.
+
+    Raises:
+        ConfigError: another beat, fewer elements or words, or a batch above 1.
+    """
+    config.require_one_slot("a board")
+    i = identity
+    if (i.beat_bytes, i.lanes) != (config.beat_bytes, config.lanes):
+        raise ConfigError(f"expected a bundle for {i.beat_bytes} bytes a beat and {i.lanes} lanes, as the board has, got core "
+                          f"{config.name!r} with {config.beat_bytes} and {config.lanes}: compile for the board's core")  # fmt: skip
+    if config.max_length > i.max_length or config.program_words > i.program_words:
+        raise ConfigError(f"expected a core with registers of at most {i.max_length} elements and {i.program_words} instructions, got "
+                          f"{config.name!r} with {config.max_length} and {config.program_words}")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -231,19 +247,8 @@ class Board:
     # ---- programs ----------------------------------------------------------------------------------------------------------
 
     def check_core(self, config: CoreConfig) -> None:
-        """Whether what was compiled for a core runs on this board.
-
-        Raises:
-            ConfigError: another beat, fewer elements or words, or a batch above 1.
-        """
-        config.require_one_slot("a board")
-        i = self.identity
-        if (i.beat_bytes, i.lanes) != (config.beat_bytes, config.lanes):
-            raise ConfigError(f"expected a bundle for {i.beat_bytes} bytes a beat and {i.lanes} lanes, as the board has, got core "
-                              f"{config.name!r} with {config.beat_bytes} and {config.lanes}: compile for the board's core")  # fmt: skip
-        if config.max_length > i.max_length or config.program_words > i.program_words:
-            raise ConfigError(f"expected a core with registers of at most {i.max_length} elements and {i.program_words} instructions, got "
-                              f"{config.name!r} with {config.max_length} and {config.program_words}")  # fmt: skip
+        """Whether what was compiled for a core runs on this board, as :func:`check_core` has it."""
+        check_core(config, self.identity)
 
     def reset(self) -> None:
         """Reset the core; its memory traffic ends first."""

@@ -13,10 +13,10 @@ from trilobit.hdl.boards.board import Board as BoardData
 from trilobit.hdl.boards.vendor import VENDOR_BOARDS
 from trilobit.host.access import BoardAccess
 from trilobit.host.backend import BoardBackend
-from trilobit.host.board import Board
+from trilobit.host.board import Board, Identity, check_core
 from trilobit.host.selftest import self_test
 from trilobit.host.transport import SerialTransport, Transport
-from trilobit.isa.core import CoreConfig
+from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
 from trilobit.sim.backend import HostSettings
 
@@ -83,7 +83,7 @@ def open_target(target: str, port: str | None, config: CoreConfig, program: Prog
         ConfigError: no such target, a port where none belongs or none where one does, or a program that doesn't fit the board.
         HostError: the board does not answer, or computes wrong.
     """
-    way, preload = _way(target, port, len(memory))
+    way, preload = _way(target, port, len(memory), config)
     console = Console(file=sys.stderr, highlight=False)
     try:
         board = Board(way)
@@ -118,7 +118,9 @@ def open_target(target: str, port: str | None, config: CoreConfig, program: Prog
         raise
 
 
-def _way(target: str, port: str | None, size: int) -> tuple[Transport | BoardAccess, Callable[[np.ndarray], None] | None]:
+def _way(
+    target: str, port: str | None, size: int, config: CoreConfig
+) -> tuple[Transport | BoardAccess, Callable[[np.ndarray], None] | None]:
     """The way to a target, and what puts an image into a simulated one's memory; what can't work is told before anything takes long."""
     if target.startswith(AXI):
         if port is not None:
@@ -135,6 +137,8 @@ def _way(target: str, port: str | None, size: int) -> tuple[Transport | BoardAcc
         return _serial(found.name, port), None
     if port is not None:
         raise ConfigError("expected no --port with a simulated target")
+    core = load_core(found.core)  # the simulator is built with it, which takes a minute
+    check_core(config, Identity(core.beat_bytes, core.lanes, available, core.program_words, core.max_length, 0))
     from trilobit.host.simulated import DIVISOR, SimulatedTransport
     from trilobit.sim.board import BoardSimulator
 
