@@ -8,7 +8,7 @@ from trilobit.errors import ConfigError, HostError
 from trilobit.hdl.link import Operation
 from trilobit.host.backend import BoardBackend
 from trilobit.host.board import BLOCK_BYTES, Board
-from trilobit.host.link import RefusedError
+from trilobit.host.link import RefusedError, Request
 from trilobit.host.selftest import self_test, self_test_program
 from trilobit.host.transport import LineLostError, SerialTransport
 from trilobit.isa.core import load_core
@@ -68,6 +68,41 @@ def test_noise_makes_no_token_wrong_or_twice(rng):
         while tokens := board.pop():
             popped += tokens
         assert popped == expected
+
+
+class StallingLine(EmulatedLine):
+    """Until ``stalled_until`` nothing goes through, then all of it does, as with an adapter that hangs."""
+
+    stalled_until, held = 0.0, b""
+
+    def write(self, data):
+        if self.time < self.stalled_until:
+            self.time += 10 * len(data) / self.baud
+            self.held += data
+        else:
+            super().write(data)
+
+    def read(self, timeout):
+        if self.time < self.stalled_until:
+            self.time = min(self.time + timeout, self.stalled_until)
+            return b""
+        held, self.held = self.held, b""
+        if held:
+            super().write(held)
+        return super().read(timeout)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1, 2.3])
+@pytest.mark.parametrize("count", [40, 100, 127])
+def test_replies_that_come_late_are_not_taken_for_those_of_other_requests(seconds, count, rng):
+    """Requests are sent again under other numbers meanwhile, of which there are 256."""
+    line = StallingLine(CORE, SIZE)
+    board = Board(line)
+    line.stalled_until = line.time + seconds
+    found: dict[int, bytes] = {}
+    requests = [Request(Operation.READ_MEMORY, 4 * k, (4).to_bytes(2, "little")) for k in range(count)]
+    board.access.link.do_all(requests, lambda request, data: found.__setitem__(request.argument, data))
+    assert found == {4 * k: line.memory[4 * k : 4 * k + 4].tobytes() for k in range(count)}
 
 
 def test_an_interrupted_load_goes_on_where_it_was(rng):

@@ -12,6 +12,8 @@ __all__ = ["LinkClient", "RefusedError", "Request"]
 TRIES = 12
 PATIENCE = 0.25  # seconds beyond what the line itself needs: USB adapters hold bytes back for up to 16 ms
 WINDOW_BYTES = 4096  # requests on their way at once; operating systems' and adapters' buffers hold that
+# A reply may come so late that its request was sent again under other numbers, all attempts of all that fly: none may get that number anew.
+MOST_FLYING = 256 // TRIES
 DAMAGED = (Cause.CRC, Cause.LENGTH, Cause.TIMEOUT, Cause.OPERATION)  # of a frame that was sent right, these tell of damage on the way
 
 
@@ -53,7 +55,7 @@ class LinkClient:
 
     Args:
         transport: the line.
-        attempt: how often a request is sent before the link gives up.
+        attempts: how often a request is sent before the link gives up; at most TRIES.
 
     Attributes:
         repeated: requests that had to be sent again, so far.
@@ -121,7 +123,7 @@ class LinkClient:
         size = 0  # bytes of the requests that fly
         more = True
         while more or again or flying:
-            while size < WINDOW_BYTES and len(flying) < 128:
+            while size < WINDOW_BYTES and len(flying) < MOST_FLYING:
                 if again:
                     entry = again.pop(0)
                     self.repeated += 1
