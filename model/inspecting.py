@@ -34,6 +34,8 @@ def inspect_checkpoint(folder: str | Path, progress: Progress | None = None) -> 
         ModelError: no checkpoint, or one that import or compile would refuse.
     """
     folder = Path(folder)
+    if (folder / "graph.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: holds a graph of its own (graph.json), no published checkpoint; compile it and inspect the bundle")
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: expected a checkpoint (a folder with config.json) or a bundle, got neither")
     config, raw = read_config(folder)

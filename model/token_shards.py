@@ -69,7 +69,8 @@ def _name(number: int) -> str:
 
 
 def documents(files: Sequence[str | Path], piece: int = _PIECE) -> Iterator[str]:
-    """The texts of several UTF-8 files in pieces of about ``piece`` characters, cut after an end mark or else a line.
+    """The texts of several UTF-8 files in pieces of about ``piece`` characters, cut after an end mark or else a line, or before a
+    space where there is no line end.
 
     Each file closes with the end mark, as :func:`trilobit.model.data.read_texts` has it; no file is held whole.
 
@@ -89,6 +90,8 @@ def documents(files: Sequence[str | Path], piece: int = _PIECE) -> Iterator[str]
                     # Line ends around a mark belong to it, so none is left at the head of the next piece.
                     while 0 < cut < len(held) and held[cut] in "\n ":
                         cut += 1
+                    if cut == 0 and len(held) >= piece:  # a line that may be as long as the file; a vocabulary's words begin with a space
+                        cut = max(held.rfind(" "), 0) or len(held) - 1
                     if 0 < cut < len(held) and len(held) >= piece:
                         yield held[:cut]
                         held = held[cut:]

@@ -159,6 +159,20 @@ def test_shards_hold_the_text_however_it_is_cut(tmp_path, piece):
     assert isinstance(shards._files[0], np.memmap) and shards._files[0].dtype == np.uint16
 
 
+@pytest.mark.parametrize("text", ["once upon a time  there was a sheep " * 400, "baa" * 5000], ids=["no line end", "no space either"])
+def test_a_file_of_one_line_is_not_held_whole(tmp_path, text):
+    from trilobit.model.data import encode, read_texts
+
+    (tmp_path / "text.txt").write_text(text)
+    pieces = list(documents([tmp_path / "text.txt"], 500))
+    assert len(pieces) > 10 and max(map(len, pieces)) <= 1100
+    assert "".join(pieces) == read_texts([tmp_path / "text.txt"])
+    if " " in text:  # cut where the vocabulary cuts, too: the same tokens
+        tokenizer = train_tokenizer(text, 110)
+        shards = write_shards(tokenizer, pieces, tmp_path / "tokens")
+        assert np.array_equal(shards[:], encode(tokenizer, read_texts([tmp_path / "text.txt"])))
+
+
 def test_damaged_shards(tmp_path):
     with pytest.raises(ModelError, match="expected token shards"):
         TokenShards(tmp_path)

@@ -106,6 +106,12 @@ def test_inspect_counts_what_is_there():
     assert found["scale"] == pytest.approx([min(scales), np.mean(scales), max(scales)])
 
 
+def test_inspect_of_a_graph_without_a_published_model_says_what_it_is(tmp_path):
+    """A trained RWKV, or an own module, has a graph and no config.json."""
+    (tmp_path / "graph.json").write_text("{}")
+    assert "compile it and inspect the bundle" in call("inspect", tmp_path, code=2).output
+
+
 def test_models_that_ship_go_by_their_name(tmp_path):
     assert as_json("inspect", "tales")["matrices"] == as_json("inspect", TALES)["matrices"]
     assert as_json("export", "tales", "-o", tmp_path / "out")["parameters"] == 7_889_408
