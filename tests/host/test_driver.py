@@ -70,6 +70,27 @@ def test_noise_makes_no_token_wrong_or_twice(rng):
         assert popped == expected
 
 
+class LosingLine(EmulatedLine):
+    """Loses the bytes whose places in the next frame are listed."""
+
+    lose: tuple[int, ...] = ()
+
+    def write(self, data):
+        data, self.lose = bytes(byte for place, byte in enumerate(data) if place not in self.lose), ()
+        super().write(data)
+
+
+def test_a_request_with_a_mark_within_is_heard_after_its_beginning_was_lost():
+    """The board takes the byte that is like a mark for a beginning; without a pause the next frame would continue it, for ever."""
+    board = Board(line := LosingLine(CORE, SIZE))
+    for token in range(1024):
+        for place in (0, 4):
+            line.lose = (place,)
+            assert board.push(token)
+            assert line.prompts == [token]
+            line.prompts.clear()
+
+
 class StallingLine(EmulatedLine):
     """Until ``stalled_until`` nothing goes through, then all of it does, as with an adapter that hangs."""
 

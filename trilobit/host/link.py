@@ -88,8 +88,10 @@ class LinkClient:
             for number, cause, payload in self._replies(deadline):
                 if number == sequence and cause == Cause.DONE:
                     return payload
-                if cause in DAMAGED:
-                    break  # perhaps ours: its number may be damaged as well
+                if cause in DAMAGED:  # perhaps ours: its number may be damaged as well
+                    if attempt:  # the board may have begun within a frame, at a byte like a mark, and would with each that comes at once
+                        self.drop_input(self.transport.quiet)
+                    break
                 if number == sequence:
                     raise RefusedError(f"the board refuses {request}: {cause.name.lower()}", cause)
         raise HostError(f"expected an answer to {request} on {self.transport.description}, got none in {self.attempts} attempts")
