@@ -88,17 +88,26 @@ def growth(reports: dict[tuple[str, str], Report]) -> str:
 
 
 def routed() -> str:
+    """Cores and single units out of context."""
     rows = []
     for path in sorted(ROUTED.glob("*/report.json")):
         report = json.loads(path.read_text())
-        if "core" not in report or "resources" not in report:
+        config = report.get("core") or report.get("unit_of_core")
+        if config is None or "resources" not in report:
             continue
-        used, config, cells = report["resources"], report["core"], report.get("synthesised", {})
+        used, cells, name = report["resources"], report.get("synthesised", {}), path.parent.name
+        what = f"`{config['name']}`" if "core" in report else f"unit `{name}` of `{config['name']}` at {config['beat_bytes']} bytes a clock"
         synthesised = f"{number(cells['LUT4'])} + {number(cells['CCU2C'])}" if "CCU2C" in cells else ""
         figures = [number(used[column]) for column in ("luts", "registers", "dsps", "brams")]
-        rows.append([f"`{config['name']}`", report["device"], synthesised, *figures, f"{report['fmax_mhz']} MHz", report["evidence"]])
-    columns = ["LUT4 + CCU2C after synthesis", "LUTs (TRELLIS_COMB)", "registers", "DSPs", "block RAMs", "clock", "evidence"]
-    return table(["core", "device", *columns], rows)
+        share = ""
+        if "core" in report or name.startswith("matmul"):
+            weights = 5 * config["beat_bytes"]
+            luts = cells["LUT4"] + 2 * cells["CCU2C"] + 6 * cells.get("TRELLIS_DPR16X4", 0)
+            share = f"{luts / weights:,.1f}; {used['luts'] / weights:,.1f}"
+        rows.append([what, report["device"], synthesised, *figures, share, f"{report['fmax_mhz']} MHz", report["evidence"]])
+    columns = ["LUT4 + CCU2C after synthesis", "LUTs (TRELLIS_COMB)", "registers", "DSPs", "block RAMs",
+               "a weight per clock: synthesis (a carry cell as two); packed", "clock", "evidence"]  # fmt: skip
+    return table(["core or unit", "device", *columns], rows)
 
 
 def page(reports: dict[tuple[str, str], Report]) -> str:
@@ -141,7 +150,7 @@ The core of the paper's setting (one byte a clock, one lane) whose registers and
 {growth(reports)}{against_length(reports)}
 ## Placed and routed
 
-What Yosys and nextpnr made of cores out of context, flattened and without wide multiplexers, for comparison; nextpnr's LUTs count a carry
+What Yosys and nextpnr made of cores and units out of context, flattened and without wide multiplexers, for comparison; nextpnr's LUTs count a carry
 cell as two and what brings carries in and out of chains.
 
 {routed()}
