@@ -150,8 +150,8 @@ The core of the paper's setting (one byte a clock, one lane) whose registers and
 {growth(reports)}{against_length(reports)}
 ## Placed and routed
 
-What Yosys and nextpnr made of cores and units out of context, flattened and without wide multiplexers, for comparison; nextpnr's LUTs count a carry
-cell as two and what brings carries in and out of chains.
+What Yosys and nextpnr made of cores and units out of context, flattened and without wide multiplexers, for comparison; nextpnr's LUTs
+count a carry cell as two and what brings carries in and out of chains.
 
 {routed()}
 ## By unit
