@@ -50,6 +50,17 @@ def _surroundings(error: OSError) -> str:
     return f"{where}expected to read or write, got: {error.strerror}; {'free some space or ' * full}choose another place"
 
 
+def _give_up_stdout() -> None:
+    """Let go of what stdout still holds, if it can't be written: Python would try again at its exit, and say so."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
 class UserError(click.ClickException):
     """A :class:`TrilobitError` on its way to the terminal."""
 
@@ -87,6 +98,7 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno not in SURROUNDINGS and NO_TEMPORARY not in str(error):
                 raise
+            _give_up_stdout()
             raise UserError(_surroundings(error)) from error
         except BaseException:
             # Amaranth warns of parts that no design took up; after Ctrl-C that says nothing about the design.

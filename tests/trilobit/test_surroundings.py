@@ -42,14 +42,20 @@ def test_an_unexpected_missing_file_keeps_its_traceback(monkeypatch):
         CliRunner().invoke(cli.main, ["verb"], catch_exceptions=False)
 
 
-def test_a_full_device_on_stdout_is_one_line():
+@pytest.fixture(params=["buffered", "unbuffered"])
+def buffering(request, monkeypatch):
+    """Both ways in which Python can treat stdout: what it holds back it tries to write at its exit."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1" if request.param == "unbuffered" else "")
+
+
+def test_a_full_device_on_stdout_is_one_line(buffering):
     with open("/dev/full", "w") as full:
         result = trilobit(["run", NORM, "--core", "tiny", "--backend", "functional"], stdout=full)
     assert result.returncode == 2
     assert result.stderr == "trilobit: expected to read or write, got: No space left on device; free some space or choose another place\n"
 
 
-def test_a_reader_that_leaves_ends_the_command_in_silence():
+def test_a_reader_that_leaves_ends_the_command_in_silence(buffering):
     reader, writer = os.pipe()
     os.close(reader)
     result = trilobit(["run", NORM, "--core", "tiny", "--backend", "functional"], stdout=writer)
