@@ -1,7 +1,9 @@
 """``trilobit train``: a model from text."""
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,8 +52,16 @@ def command(
             raise
         raise ToolError('expected PyTorch to train, found none; install it with pip install "trilobit[model]"') from error
     record = main(texts, config, output, resume, device=device, tokenizer=tokenizer, quiet=as_json)
-    if int(os.environ.get("RANK", "0")):  # one process of several reports
-        return
+    if not int(os.environ.get("RANK", "0")):  # one process of several reports
+        _report(output, record, as_json)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # PyTorch's threads can outlive the interpreter they call into, which aborts the process now and then; all is written, so leave.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _report(output: Path, record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({"model": output, **record})
         return
