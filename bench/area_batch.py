@@ -84,13 +84,13 @@ def measured(config: CoreConfig, names: list[str], before: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--core", default="ulx3s")
-    parser.add_argument("--batch", type=int, action="append", help="default: 1, 2 and 4")
+    parser.add_argument("--batch", type=int, action="append", help="default: 1, 2, 4 and 8")
     parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
     options = parser.parse_args()
     core = load_core(options.core)
     old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     entries = {entry["batch"]: entry for entry in old.get("batches", [])} if old.get("core") == core.name else {}
-    for batch in options.batch or (1, 2, 4):
+    for batch in options.batch or (1, 2, 4, 8):
         for part in options.part or PARTS:
             entries[batch] = measured(core.replace(batch=batch), [part], entries.get(batch, {}))
             report = {"core": core.name, "lanes": core.lanes, "beat_bytes": core.beat_bytes, "evidence": EVIDENCE, "yosys": YOSYS.version,
