@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trilobit.atomic import replacing
 from trilobit.bitstreams.fit import check_core, check_resources
 from trilobit.bitstreams.timing import clock_at, clocks_of, missed_clocks, worst_share
 from trilobit.bitstreams.units import cell_counts, unit_table
@@ -62,10 +62,8 @@ def _json(report: dict) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Under a temporary name, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(data)
 
 
 def _digest(*texts: str) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections import Counter
@@ -14,6 +13,7 @@ from trilobit.errors import ToolError
 from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.hdl.verilog import to_verilog
 from trilobit.isa.core import CoreConfig
+from trilobit.output import write_text
 from trilobit.sim.toolchain import NEXTPNR_ECP5, YOSYS
 
 __all__ = ["DEVICES", "route_out_of_context"]
@@ -107,9 +107,7 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
     report = _report(raw, name, verilog, config, device=device, target_mhz=target_mhz, seed=seed,
                      script=script, options=options, unit=unit, synthesised=synthesised)  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, suffix=".tmp") as file:
-        file.write(json.dumps(report, indent=2) + "\n")
-    os.replace(file.name, folder / "report.json")
+    write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
     if report["fmax_mhz"] < target_mhz:
         path = " -> ".join(step["to"]["cell"] for step in raw["critical_paths"][0]["path"][-4:]) if raw.get("critical_paths") else "unknown"
         raise ToolError(f"{name} misses its clock: expected {target_mhz} MHz, got {report['fmax_mhz']} MHz; the path ends {path}")

@@ -5,13 +5,13 @@
 
 import argparse
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trilobit.isa import semantics, tables
 from trilobit.isa.spec import ISA, UNITS, Field, InstructionSet, Opcode
+from trilobit.output import write_text
 
 __all__ = ["PAGE", "main", "page"]
 
@@ -196,9 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         print(f"{output} is stale: run python -m trilobit.isa.docs", file=sys.stderr)
         return 1
-    temporary = output.with_name(f".{output.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, output)
+    write_text(output, text)
     return 0
 
 

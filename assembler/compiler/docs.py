@@ -4,13 +4,13 @@
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from trilobit.assembler.compiler.importer import SUPPORTED
 from trilobit.isa.spec import ISA
 from trilobit.model.graph import OPERATIONS
+from trilobit.output import write_text
 
 __all__ = ["main", "page"]
 
@@ -52,9 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         print(f"{output} is stale: run python -m trilobit.assembler.compiler.docs", file=sys.stderr)
         return 1
-    temporary = output.with_name(f".{output.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, output)
+    write_text(output, text)
     return 0
 
 
