@@ -152,7 +152,7 @@ class HalfLM:
     def __init__(self, config: ModelConfig, device: str, online: bool = False, compiled: bool = False):
         self.config, self.device, self.online = config, torch.device(device), online
         self.run_layer: Any = torch.compile(self.layer, dynamic=False) if compiled else self.layer
-        H, I = config.hidden_size, config.mlp_size  # noqa: E741
+        H, I = config.hidden_size, config.mlp_size
         generator = torch.Generator(device).manual_seed(1)
 
         def matrix(rows: int, columns: int) -> tuple[Tensor, Tensor]:

@@ -98,7 +98,8 @@ def bake(bundle: Bundle, *, temperature: float = TEMPERATURE, seed: int = 0, lim
         ConfigError: its tokens are no characters.
     """
     words, manifest = _characters(bundle), bundle.manifest
-    data = json.loads(bundle.tokenizer.read_text())["model"]  # type: ignore[union-attr]
+    assert bundle.tokenizer is not None  # or there were no characters
+    data = json.loads(bundle.tokenizer.read_text())["model"]
     unknown = data["vocab"].get(data.get("unk_token"), manifest.bos_token_id or 0)
     eos = HostSettings().eos if manifest.eos_token_id is None else manifest.eos_token_id
     settings = HostSettings(temperature=temperature, seed=seed, limit=limit, eos=eos)

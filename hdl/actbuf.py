@@ -79,7 +79,10 @@ class ActivationBuffers(wiring.Component):
                 m.d.sync += [writer.eq(1), started.eq(0), war.eq(reader & ~(read.release & (read.buf == b)))]
             with m.If(self.claim_read & (self.claim_buf == b)):
                 m.d.sync += [reader.eq(1), raw.eq(writer & ~last)]
-        pick = lambda items, index: Array(items)[index]  # noqa: E731  two entries: a multiplexer
+
+        def pick(items, index):
+            return Array(items)[index]  # two entries: a multiplexer
+
         m.d.comb += [
             write.ok.eq(~pick(wars, write.buf)),
             read.scale_ok.eq(~pick(raws, read.buf) | pick(starteds, read.buf)),

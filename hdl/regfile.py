@@ -89,7 +89,7 @@ class RegisterFile(wiring.Component):
             shape=config.word_elements * ELEMENT_BITS,
             depth=config.words,
             init=[],
-            attrs={"no_rw_check": 1},  # type: ignore[dict-item]
+            attrs={"no_rw_check": 1},  # type: ignore[dict-item]  # Amaranth takes integers too
         )
         m.submodules[f"v{r}"] = sram
         rport = sram.read_port()

@@ -1,6 +1,7 @@
 """Delays of the row-wise pipeline: short ones in registers, long ones of wide words in small memories."""
 
 from collections.abc import Callable
+from typing import Any
 
 from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.memory import Memory
@@ -62,7 +63,8 @@ def delay_in_memory(m: Module, name: str, tick, value, cycle: int, to: int, stag
         raise ValueError(f"{name}: expected a delay of 3 to 32 clocks, got {cycles}")
     value = Value.cast(value)
     # What a word holds while it is read and written at once doesn't matter: that never happens.
-    memory: Memory = Memory(shape=len(value), depth=32, init=[], attrs={"ram_style": "block", "no_rw_check": 1})  # type: ignore[dict-item]
+    attributes: Any = {"ram_style": "block", "no_rw_check": 1}  # annotated as texts, but Amaranth takes integers too
+    memory: Memory = Memory(shape=len(value), depth=32, init=[], attrs=attributes)
     m.submodules[name] = memory
     write, read = memory.write_port(domain=stage(cycle + 1)), memory.read_port(domain=stage(to - 1))
     held = Signal(value.shape(), name=f"{name}_held", reset_less=True)

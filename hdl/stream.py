@@ -233,7 +233,10 @@ class _Regions(wiring.Component):
                 rport.addr.eq(reads),
                 out.eq(rport.data),
             ]
-        full_for = lambda mark: (pushed - mark)[: len(pushed)] == REGIONS  # noqa: E731
+
+        def full_for(mark):
+            return (pushed - mark)[: len(pushed)] == REGIONS
+
         m.d.comb += self.push_ready.eq(~full_for(asked) & ~full_for(steered) & ~self.flush)
         with m.If(self.push_valid & self.push_ready):
             m.d.sync += pushed.eq(pushed + 1)

@@ -247,7 +247,7 @@ class PackedLM:
     def random(cls, config: ModelConfig, device: str | torch.device = "cpu", seed: int = 1) -> "PackedLM":
         """With random trits, a third of each, made on the device; outputs of each product have a variance near one."""
         generator = torch.Generator(device).manual_seed(seed)
-        H, I = config.hidden_size, config.mlp_size  # noqa: E741
+        H, I = config.hidden_size, config.mlp_size
 
         def matrix(count: int, rows: int, columns: int) -> Matrix:
             shape = (count, -(-rows // trits.ROWS_PER_BYTE), columns)

@@ -204,7 +204,7 @@ class Mapper:
                     name=vector.name,
                     op="constant",
                     attrs={"tensor": key},
-                    module=_module_path(self._fx_node),  # type: ignore[arg-type]
+                    module=_module_path(self._fx_node),  # type: ignore[arg-type]  # set while the graph is walked
                     shape=[tensor.numel()],
                 )
             )

@@ -62,7 +62,7 @@ def tensor_specs(config: ModelConfig) -> list[TensorSpec]:
 
 
 def _specs(config: ModelConfig) -> Iterator[TensorSpec]:
-    H, I, V, L = config.hidden_size, config.mlp_size, config.vocab_size, config.num_hidden_layers  # noqa: E741
+    H, I, V, L = config.hidden_size, config.mlp_size, config.vocab_size, config.num_hidden_layers
 
     def bitlinear(path: str, kind: str, rows: int, cols: int, layer: int | None) -> Iterator[TensorSpec]:
         yield TensorSpec(f"{path}.norm.weight", (cols,), "gain", layer)
@@ -134,7 +134,7 @@ class _Builder:
         return self.nodes
 
     def layer(self, n: int, h: str) -> str:
-        path, H, I = f"model.layers.{n}", self.config.hidden_size, self.config.mlp_size  # noqa: E741
+        path, H, I = f"model.layers.{n}", self.config.hidden_size, self.config.mlp_size
         attn, mlp = f"{path}.attn", f"{path}.mlp"
 
         def vector(op: str, name: str, inputs: list[str], module: str = attn, length: int = H, **attrs: Any) -> str:

@@ -76,7 +76,7 @@ def write_published(
         total += sum(entry.nbytes for entry in entries.values())
         with TensorWriter(folder / name, entries, {"format": "pt"}) as writer:
             for spec in specs:
-                values(spec, lambda start, rows, key=spec.name: writer.write_rows(key, start, _as(rows, dtype)))  # type: ignore[misc]
+                values(spec, lambda start, rows, key=spec.name: writer.write_rows(key, start, _as(rows, dtype)))  # type: ignore[misc]  # a default
                 places[spec.name] = name
                 if progress is not None:
                     progress(spec.name)

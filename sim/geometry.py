@@ -21,7 +21,7 @@ class Geometry:
 
     H: int
     L: int
-    I: int  # noqa: E741  the field's own letters
+    I: int
     V: int
 
     def __post_init__(self):
@@ -92,7 +92,7 @@ def parse_geometry(text: str) -> Geometry:
     if text.lower() in GEOMETRIES:
         return GEOMETRIES[text.lower()]
     if match := re.fullmatch(r"(\d+)/(\d+)/(\d+)/(\d+)", text):
-        H, L, I, V = map(int, match.groups())  # noqa: E741
+        H, L, I, V = map(int, match.groups())
         return Geometry(H=H, L=L, I=I, V=V)
     raise ConfigError(f"expected a geometry ({', '.join(GEOMETRIES)}) or H/L/I/V such as 1024/24/2816/32000, got {text!r}")
 

@@ -72,7 +72,7 @@ class BitNet(nn.Module):
         """As the MatMul-free LM's; in "bf16" the attention is in bfloat16 too."""
         set_product_precision(self, precision)
         for layer in self.layers:
-            layer.attn.mixed_precision = precision == "bf16"  # type: ignore[union-attr]
+            layer.attn.mixed_precision = precision == "bf16"  # type: ignore[union-attr]  # ModuleList forgets what its layers are
 
     def init_state(self, batch: int) -> Tensor:
         """Nothing: [0, B, 0]."""
