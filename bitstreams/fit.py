@@ -1,11 +1,10 @@
 """Does a core fit an FPGA, and a model a board? Asked before any long step."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 
+from trilobit.bitstreams.kept import core_reports, core_shape
 from trilobit.errors import ConfigError
 from trilobit.hdl.boards import Board
 from trilobit.hdl.interfaces import ELEMENT_BITS
@@ -14,18 +13,6 @@ from trilobit.isa.spec import ISA, VECTOR_REGISTERS
 
 __all__ = ["check_bundle", "check_core", "check_resources", "known_resources", "memory_bits"]
 
-# What makes the hardware; clock and names don't.
-SHAPE = (
-    "beat_bytes",
-    "lanes",
-    "max_length",
-    "program_words",
-    "weight_fifo_beats",
-    "gain_buffer_elements",
-    "burst_beats",
-    "load_fifo_beats",
-    "batch",
-)
 BRAM_BITS, LUT_BITS, GAIN_BITS = 18_432, 16, 16  # a LUT4 holds 16 bits, as distributed memory less
 # Multipliers of an ECP5, as Yosys counts them for cores of one lane (ulx3s: 28) and of two (tiny: 44), of which 5 a lane are the norm
 # unit's and 11 the row-wise unit's: python -m trilobit.bitstreams.counts PRESET --family ecp5. Wider beats take some more.
@@ -46,34 +33,22 @@ def check_resources(board: Board, what: str, resources_: dict[str, int], evidenc
                           "with fewer lanes or a smaller max_length, or a larger FPGA")  # fmt: skip
 
 
-def _reports() -> Iterable[dict]:
-    for folder in resources.files("trilobit.bitstreams").iterdir():
-        if folder.is_dir():
-            for file in folder.iterdir():
-                if file.name.endswith(".json"):
-                    yield json.loads(file.read_text())
-
-
 def known_resources(config: CoreConfig, reports: Iterable[dict] | None = None) -> dict[str, int] | None:
     """What a core of this shape took in a kept report, the least of them; None if there is none."""
-    shape = _shape(asdict(config))
+    shape = core_shape(asdict(config))
     found = [resources_ for other, resources_ in _cores(reports) if other == shape]
     return min(found, key=lambda r: r["luts"], default=None)
 
 
-def _shape(core: dict) -> dict[str, int]:
-    return {key: core.get(key, 1) for key in SHAPE}  # a report of before there were batches has none
-
-
 def _cores(reports: Iterable[dict] | None) -> list[tuple[dict[str, int], dict[str, int]]]:
     """Shape and resources of every whole core in the reports."""
-    kept = _reports() if reports is None else reports
-    return [(_shape(report["core"]), report["resources"]) for report in kept if "core" in report and "resources" in report]
+    kept = (report for _, report in core_reports()) if reports is None else reports
+    return [(core_shape(report["core"]), report["resources"]) for report in kept if {"core", "resources"} <= report.keys()]
 
 
 def memory_bits(config: CoreConfig) -> int:
     """Bits that a core keeps in on-chip memories at least: registers, program, weight FIFO and gains."""
-    registers = VECTOR_REGISTERS * config.max_length * _shape(asdict(config))["batch"] * ELEMENT_BITS
+    registers = VECTOR_REGISTERS * config.max_length * config.batch * ELEMENT_BITS
     stream = config.weight_fifo_beats * 8 * config.beat_bytes + config.gain_buffer_elements * GAIN_BITS
     return registers + stream + config.program_words * ISA.word_bits
 
@@ -96,9 +71,9 @@ def check_core(board: Board, config: CoreConfig, reports: Iterable[dict] | None 
     if known := known_resources(config, reports):
         check_resources(board, what, known, "from a kept report")
         return
-    shape = _shape(asdict(config))
+    shape = core_shape(asdict(config))
     for smaller, resources_ in _cores(reports):
-        if all(smaller[key] <= shape[key] for key in SHAPE):
+        if all(value <= shape[key] for key, value in smaller.items()):
             check_resources(board, what, resources_, "or more: so says a kept report of a core that is larger in no parameter")
     least = {"dsps": CORE_DSPS + LANE_DSPS * config.lanes}
     check_resources(board, what, least, f"or more: {LANE_DSPS} for each of {config.lanes} lanes, {CORE_DSPS} beside them")

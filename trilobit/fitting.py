@@ -1,18 +1,16 @@
 """Does a core fit the FPGA that it is meant for? Answered from kept reports, without any tool."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
 import yaml
 
+from trilobit.bitstreams.kept import core_reports, core_shape
 from trilobit.isa.core import CoreConfig, load_core
 
 __all__ = ["fits"]
 
-LABELS = ("name", "description", "clock_mhz")  # of a core, which no resource depends on
 COUNTED = ("luts", "registers", "dsps", "brams")
 
 
@@ -43,34 +41,26 @@ def fits(core: CoreConfig, on_chip_bits: int) -> dict[str, Any] | None:
             "evidence": evidence}  # fmt: skip
 
 
-def _shape(core: dict[str, Any]) -> dict[str, Any]:
-    return {"batch": 1} | {key: value for key, value in core.items() if key not in LABELS}  # a report of before there were batches has none
-
-
 def _device(core: CoreConfig) -> tuple[str, dict[str, Any]] | None:
     devices = yaml.safe_load(resources.files("trilobit.sim").joinpath("data/devices.yaml").read_text())
     for name, device in devices.items():
-        if any(_shape(asdict(load_core(preset, core.batch))) == _shape(asdict(core)) for preset in device["cores"]):
+        if any(core_shape(asdict(load_core(preset, core.batch))) == core_shape(asdict(core)) for preset in device["cores"]):
             return name, device
     return None
 
 
 def _used(core: CoreConfig, family: str) -> tuple[dict[str, float] | None, str]:
     """What the core takes: placed alone, else with a board's top around it, else counted; and how that is known."""
-    best: tuple[dict[str, float] | None, str] = None, ""
-    rank = 3
-    for folder, report in _reports():
-        if _shape(report["core"]) != _shape(asdict(core)):
-            continue
-        if "total" in report:
-            if report["family"] == family and rank > 2:
-                rank, best = 2, (_counted(report["total"], family), report["evidence"])
-        elif family == "ecp5":
-            alone = folder.endswith("-core")
-            if rank > (0 if alone else 1):
-                what = "the core alone" if alone else f"with the rest of {folder}"
-                rank, best = 0 if alone else 1, ({key: report["resources"][key] for key in COUNTED}, f"{what}: {report['evidence']}")
-    return best
+    shape = core_shape(asdict(core))
+    mine = [(folder, report) for folder, report in core_reports() if core_shape(report["core"]) == shape]
+    placed = [(folder, report) for folder, report in mine if "resources" in report] if family == "ecp5" else []
+    for folder, report in sorted(placed, key=lambda entry: not entry[0].endswith("-core")):
+        what = "the core alone" if folder.endswith("-core") else f"with the rest of {folder}"
+        return {key: report["resources"][key] for key in COUNTED}, f"{what}: {report['evidence']}"
+    for _, report in mine:
+        if report.get("family") == family:
+            return _counted(report["total"], family), report["evidence"]
+    return None, ""
 
 
 def _counted(total: dict[str, float], family: str) -> dict[str, float]:
@@ -79,12 +69,3 @@ def _counted(total: dict[str, float], family: str) -> dict[str, float]:
     return {"luts": int(total["luts"] + total["memory_luts"] + carries)} | {
         key: int(total[key]) if total[key] == int(total[key]) else total[key] for key in COUNTED[1:]
     }
-
-
-def _reports() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Kept reports of whole cores, with the name of their folder."""
-    for folder in sorted(resources.files("trilobit.bitstreams").iterdir(), key=lambda entry: entry.name):
-        if folder.is_dir():
-            for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-                if file.name.endswith(".json") and "core" in (report := json.loads(file.read_text())):
-                    yield folder.name, report

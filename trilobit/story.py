@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from trilobit.assembler.bundle import Bundle
+from trilobit.bitstreams.kept import core_shape
 from trilobit.errors import ConfigError, TrilobitError
 from trilobit.isa.core import CoreConfig
 from trilobit.run_bundle import bundle_settings, prompt_tokens
@@ -132,10 +133,7 @@ def _kept_report(core: CoreConfig) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     report = json.loads(path.read_text())
-    same = all(
-        {"batch": 1, **report["core"]}[key] == value for key, value in asdict(core).items() if key not in ("description", "clock_mhz")
-    )
-    return report if same else None
+    return report if core_shape(report["core"]) == core_shape(asdict(core)) else None
 
 
 def kept_resources(core: CoreConfig) -> tuple[Resources, str] | None:
