@@ -35,12 +35,11 @@ def losses(folder) -> dict[int, float]:
     return {entry["step"]: entry["loss"] for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())}
 
 
-@pytest.mark.parametrize("kind", ["hgrn_bit", "rwkv4_ternary", "transformer++"])
-def test_a_resumed_run_is_the_unbroken_one(tmp_path, kind):
-    """Dropout's random numbers, carried states, averages and the log go on as if nothing had happened."""
+def run_whole_and_broken(tmp_path, kind: str, device: str, **changes) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A model trained in ``whole`` without a break, and one in ``broken`` that stopped after step 21 and went on from step 12."""
     geometry = model_config({**GEOMETRY, "model_type": kind})
-    values = {**TRAINING, "dropout": 0.2, "token_dropout": 0.1, "ema": 0.9, "keep_best": True}
-    whole, _ = train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "whole", device="cpu", quiet=True)
+    values = {**TRAINING, "dropout": 0.2, "token_dropout": 0.1, "ema": 0.9, "keep_best": True, **changes}
+    whole, _ = train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "whole", device=device, quiet=True)
 
     class StopError(Exception):
         pass
@@ -57,13 +56,31 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path, kind):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.Run, "step", stopping)
         with pytest.raises(StopError):
-            train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "broken", device="cpu", quiet=True)
+            train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "broken", device=device, quiet=True)
     torch.manual_seed(999)  # what another program would have left
-    again, record = train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "broken", resume=True, device="cpu", quiet=True)
-    assert record["step"] == 24
-    assert losses(tmp_path / "broken") == losses(tmp_path / "whole") and len(losses(tmp_path / "whole")) == 4
+    again, record = train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "broken", resume=True, device=device, quiet=True)
+    assert record["step"] == 24 and len(losses(tmp_path / "whole")) == 4
+    return whole, again
+
+
+@pytest.mark.parametrize("kind", ["hgrn_bit", "rwkv4_ternary", "transformer++"])
+def test_a_resumed_run_is_the_unbroken_one(tmp_path, kind):
+    """Dropout's random numbers, carried states, averages and the log go on as if nothing had happened."""
+    whole, again = run_whole_and_broken(tmp_path, kind, "cpu")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     for (name, a), b in zip(whole.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b), name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("changes", [{}, {"cuda_graph": True, "dropout": 0.0}], ids=["as it is", "as a graph"])
+@pytest.mark.parametrize(("kind", "rounding"), [("hgrn_bit", 0.03), ("transformer++", 1e-3)])
+def test_a_resumed_run_on_a_gpu_is_the_unbroken_one_but_for_rounding(tmp_path, kind, rounding, changes):
+    """Sums in another order may differ in their last bits there, and an int8 value that flips moves a loss by thousandths."""
+    run_whole_and_broken(tmp_path, kind, "cuda", **changes)
+    one, two = losses(tmp_path / "whole"), losses(tmp_path / "broken")
+    print(one, two)
+    assert one.keys() == two.keys() and all(one[n] == pytest.approx(two[n], abs=rounding) for n in one)
 
 
 def test_a_checkpoint_is_one_file_that_knows_its_step(tmp_path):
@@ -99,15 +116,15 @@ training: {steps: 24, batch_size: 4, context: 16, learning_rate: 1.0e-2, warmup_
 """
 
 
-def train_with_one_and_two(tmp_path, config: str) -> dict:
+def train_with_one_and_two(tmp_path, config: str, device: str = "cpu") -> dict:
     """A run of this process in ``one``, the same by two under torchrun in ``two``; what the command line reports of the latter."""
     (tmp_path / "config.yaml").write_text(config)
     (tmp_path / "text.txt").write_text("\n".join(f"{n} sheep went over the hill, and {n * n % 97} came back." for n in range(900)))
-    command = ["train", "--text", str(tmp_path / "text.txt"), "--config", str(tmp_path / "config.yaml"), "--device", "cpu", "--json"]
-    main([tmp_path / "text.txt"], tmp_path / "config.yaml", tmp_path / "one", device="cpu", quiet=True)
+    command = ["train", "--text", str(tmp_path / "text.txt"), "--config", str(tmp_path / "config.yaml"), "--device", device, "--json"]
+    main([tmp_path / "text.txt"], tmp_path / "config.yaml", tmp_path / "one", device=device, quiet=True)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trilobit"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, *command, "-o", str(tmp_path / "two")], capture_output=True, text=True, env=environment, timeout=90)
+    done = subprocess.run([*launch, *command, "-o", str(tmp_path / "two")], capture_output=True, text=True, env=environment, timeout=180)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout[done.stdout.index("{") :])
 
@@ -134,6 +151,37 @@ def test_two_processes_train_the_model_that_one_trains(tmp_path):
     assert one.keys() == two.keys() and all(one[n] == pytest.approx(two[n], abs=1e-4) for n in one)
     held = {name: len(np.unique(np.load(tmp_path / name / "tokens" / "tokens-00000.npy"))) for name in ("one", "two")}
     assert held["one"] == held["two"] > 50
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("kind", "later", "changes"),
+    [("transformer++", 1e-3, "steps: 24,"), ("hgrn_bit", 0.2, "steps: 60, token_dropout: 0.2, accumulate: 2, ema: 0.9,")],
+)
+def test_two_gpus_train_the_model_that_one_trains(tmp_path, kind, later, changes):
+    """DistributedDataParallel over NCCL, one process a GPU; after the first steps int8 values that flip drive two runs apart."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA GPUs")
+    train_with_one_and_two(tmp_path, CONFIG.replace("transformer++", kind).replace("steps: 24,", changes), "cuda")
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    print(one, two)
+    assert one.keys() == two.keys() and one[max(one)] < one[12]
+    assert one[12] == pytest.approx(two[12], abs=1e-4)
+    assert all(one[n] == pytest.approx(two[n], abs=later) for n in one)
+
+
+@pytest.mark.filterwarnings("default")  # PyTorch's compiler warns of itself
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_two_processes_train_compiled_layers(tmp_path, device):
+    if device == "cuda" and torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA GPUs")
+    config = CONFIG.replace("transformer++", "hgrn_bit").replace("steps: 24,", "steps: 60, compile: true,")
+    train_with_one_and_two(tmp_path, config, device)
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    print(one, two)
+    assert one.keys() == two.keys() and one[60] < one[12]
+    assert one[12] == pytest.approx(two[12], abs=1e-4)
+    assert all(one[n] == pytest.approx(two[n], abs=0.2) for n in one)
 
 
 def test_rows_that_processes_cannot_share():
