@@ -11,7 +11,7 @@ import yaml
 
 from trilobit.errors import ConfigError
 
-__all__ = ["PowerEstimate", "Resources", "Term", "estimate_power"]
+__all__ = ["PowerEstimate", "Resources", "Term", "estimate_power", "known_board"]
 
 _DATA = yaml.safe_load(resources.files("trilobit.sim").joinpath("data/power.yaml").read_text())
 # Which family and memory a core preset's quoted board has.
@@ -65,6 +65,17 @@ class PowerEstimate:
         }  # fmt: skip
 
 
+def known_board(core: str) -> tuple[str, str]:
+    """Family and memory of a core preset's board, by their names in ``data/power.yaml``.
+
+    Raises:
+        ConfigError: no board is known for this core.
+    """
+    if core not in BOARDS:
+        raise ConfigError(f"expected a core with a known board ({', '.join(BOARDS)}) for a power estimate, got {core!r}")
+    return BOARDS[core]
+
+
 def estimate_power(core: str, used: Resources, *, clock_mhz: float, bytes_per_second: float,
                    activity: tuple[float, float, str] | None = None) -> PowerEstimate:  # fmt: skip
     """The power of a core on its board.
@@ -79,9 +90,7 @@ def estimate_power(core: str, used: Resources, *, clock_mhz: float, bytes_per_se
     Raises:
         ConfigError: no board is known for this core.
     """
-    if core not in BOARDS:
-        raise ConfigError(f"expected a core with a known board ({', '.join(BOARDS)}) for a power estimate, got {core!r}")
-    family, memory = BOARDS[core]
+    family, memory = known_board(core)
     logic, dram, assumed = _DATA["families"][family], _DATA["memories"][memory], _DATA["assumptions"]
     low_activity, high_activity, activity_source = activity or (*assumed["activity"]["value"], assumed["activity"]["source"])
 

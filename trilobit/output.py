@@ -1,6 +1,7 @@
 """What the verbs print: JSON for programs, aligned text for people, progress on stderr."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from trilobit.errors import ConfigError
 
 __all__ = [
     "batch_option",
+    "clock_option",
     "json_option",
     "memory_option",
     "output_folder",
@@ -52,6 +54,18 @@ def memory_option(function: Callable) -> Callable:
     """The option ``--memory``, the timing of a simulated memory; the function gets it as ``memory_model``, None if it is not given."""
     text = "Timing of the memory: ideal (default), latency:N[,outstanding=M], sdram, ddr3-667, ddr4-2400[-hot|-x4] or a YAML file."
     return click.option("--memory", "memory_model", metavar="MEMORY", default=None, help=text)(function)
+
+
+def clock_option(function: Callable) -> Callable:
+    """The option ``--clock``, MHz that figures in seconds follow from; the function gets it as ``clock``, None if it is not given."""
+    text = "Clock; by default the core's."
+    return click.option("--clock", metavar="MHZ", type=float, default=None, callback=_clock, help=text)(function)
+
+
+def _clock(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"expected a clock above 0 MHz, got {value!r}")
+    return value
 
 
 def print_json(data: Mapping[str, Any]) -> None:

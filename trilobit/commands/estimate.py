@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from trilobit.output import batch_option, json_option, print_json, print_table, quantity
+from trilobit.output import batch_option, clock_option, json_option, memory_option, print_json, print_table, quantity
 
 DEFAULT_CORE = "axi512"
 
@@ -15,33 +15,23 @@ DEFAULT_CORE = "axi512"
 @click.option("--core", "core_name", metavar="PRESET",
               help=f"Core preset, or a YAML file with core parameters; {DEFAULT_CORE} if not given. A bundle has its own.")  # fmt: skip
 @batch_option
-@click.option("--memory", default="ideal", show_default=True, metavar="MEMORY",
-              help="Memory timing: ideal, latency:N[,outstanding=M], sdram, ddr3-667, ddr4-2400[-hot|-x4] or a YAML file.")  # fmt: skip
-@click.option("--clock", type=float, default=None, metavar="MHZ", help="Clock; by default the core's.")
+@memory_option
+@clock_option
 @click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write a timeline of a token for ui.perfetto.dev.")  # fmt: skip
 @json_option
-def command(what: str, core_name: str | None, batch: int | None, memory: str, clock: float | None, trace: Path | None,
-            as_json: bool) -> None:  # fmt: skip
+def command(what: str, core_name: str | None, batch: int | None, memory_model: str | None, clock: float | None,
+            trace: Path | None, as_json: bool) -> None:  # fmt: skip
     """Cycles, tokens/s and share of the roofline of a geometry (370m, 1.3b, 2.7b, or H/L/I/V), of a model (its folder, or the name of
     one that ships: tales, shakespeare, shakespeare-tiny, shakespeare-onchip), or of a bundle; exact, from the cycle model.
 
     H/L/I/V: width, layers, width of the channel mixer, vocabulary, such as 1024/24/2816/32000. Share of the roofline: the time that reading
     the weights alone would take, at 1.6 bits each, of the time that a token takes.
     """
-    from trilobit.errors import ConfigError
-    from trilobit.estimating import load_subject
-    from trilobit.fitting import fits
-    from trilobit.sim.estimate import estimate
+    from trilobit.estimating import figures, load_subject
 
-    if clock is not None and not clock > 0:
-        raise ConfigError(f"expected a clock above 0 MHz, got {clock!r}")
     subject = load_subject(what, core_name, DEFAULT_CORE, batch)
-    result = estimate(subject.program, subject.core, weights=subject.weights, memory=memory, clock_mhz=clock, segments=subject.segments,
-                      image=subject.image, trace=trace)  # fmt: skip
-    figures = result.to_dict()
-    board = fits(subject.core, figures["on_chip_bits"])
-    data = subject.details | figures | {"instructions": len(subject.program.code), "board": board}
+    data = figures(subject, memory=memory_model or "ideal", clock_mhz=clock, trace=trace)
     if as_json:
         print_json(data)
     else:
