@@ -109,7 +109,7 @@ def _library(name: str, verilog: str, defines: list[str]) -> Path:
     key = content_hash(verilog, harness, *VERILATOR_FLAGS, *MAKE_FLAGS, *CXX_FLAGS, *defines, VERILATOR.version, GXX.version)
 
     def build(work: Path, log: Path) -> Path:
-        build_library(work, verilog, {"harness.cpp": harness}, defines, waves=False, log=log)
+        build_library(work, verilog, {"harness.cpp": harness}, defines, waves=None, log=log)
         return work / "core.so"
 
     return build_once(cache_folder() / f"board-{key}.so", f"Building the simulator of board {name!r} (once; about a minute)", build)

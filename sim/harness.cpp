@@ -1,7 +1,8 @@
 // The compiled part of the RTL simulation: clocks the verilated core, is its memory and its host.
 // The top (sim/rtl_top.py) has a register behind every input. One cycle t: its outputs stand; what they ask for is done, the inputs
 // of cycle t+1 are set, and the clock ticks, after which the outputs of cycle t+1 stand.
-// Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, BATCH, and GATED if the clocks of UNIT_CLOCKS are separate inputs.
+// Parameters are macros from trilobit/sim/rtl_build.py: BEAT_BYTES, LANES, BATCH, GATED if the clocks of UNIT_CLOCKS are separate inputs,
+// and WAVES, the class of Verilator's that writes every signal, with its header.
 #include "harness.h"
 
 #include <cstring>
@@ -15,13 +16,11 @@
 #include "trace.h"
 #include "verilated.h"
 #ifdef WAVES
-#include "verilated_fst_c.h"
+#include WAVES_HEADER
 #endif
 
 // Parts of Verilator's own evaluation, see tick().
-#ifdef WAVES
-void Vcore___024root___eval(Vcore___024root*);
-#else
+#ifndef WAVES
 void Vcore___024root___eval_nba(Vcore___024root*);
 void Vcore___024root___eval_triggers_vec__act(Vcore___024root*);
 #endif
@@ -36,7 +35,8 @@ struct Simulation {
     VerilatedContext context;
     std::unique_ptr<Vcore> top;
 #ifdef WAVES
-    std::unique_ptr<VerilatedFstC> waves;
+    std::unique_ptr<WAVES> waves;
+    bool shown = true;  // whether ticks are part of the waves
 #endif
     uint64_t now = 0;    // cycles since the reset
     uint64_t begin = 0;  // `now` of the first cycle after start
@@ -95,7 +95,7 @@ struct Simulation {
 #define UNIT_RISE(name) top->clk_##name = all_clocks | top->en_##name;
 #define UNIT_FALL(name) top->clk_##name = 0;
 
-void Simulation::evaluate() { Vcore___024root___eval(top->rootp); }
+void Simulation::evaluate() { top->eval(); }  // not less of it: it is what tells the writer that signals may have changed
 
 void Simulation::tick(bool all_clocks, bool host_clock) {
 #ifdef GATED
@@ -113,13 +113,13 @@ void Simulation::tick(bool all_clocks, bool host_clock) {
     }
 #endif
     ++now;
-    if (waves) waves->dump(now * 10);
+    if (waves && shown) waves->dump(now * 10);
     top->clk = top->clk_host = 0;
 #ifdef GATED
     UNIT_CLOCKS(UNIT_FALL)
 #endif
     evaluate();
-    if (waves) waves->dump(now * 10 + 5);
+    if (waves && shown) waves->dump(now * 10 + 5);
 }
 
 void Simulation::host_edge() {
@@ -285,7 +285,7 @@ Simulation* sim_new(const char* wave_file) {
     sim->top = std::make_unique<Vcore>(&sim->context, "core");
 #ifdef WAVES
     if (wave_file) {
-        sim->waves = std::make_unique<VerilatedFstC>();
+        sim->waves = std::make_unique<WAVES>();
         sim->top->trace(sim->waves.get(), 99);
         sim->waves->open(wave_file);
         if (!sim->waves->isOpen()) return nullptr;
@@ -433,8 +433,14 @@ uint64_t sim_counter(Simulation* sim, uint32_t index) {
     if (!t.running) {
         const uint64_t now = sim->now;
         sim->quiet();
+#ifdef WAVES
+        sim->shown = false;
+#endif
         for (int k = 0; k < COUNTER_CLOCKS; ++k) sim->tick(true);
         sim->now = now;
+#ifdef WAVES
+        sim->shown = true;
+#endif
     }
 #endif
     return t.counter_value;

@@ -55,7 +55,8 @@ class RtlSimulator(Backend):
         memory: [window_size] of uint8, the memory itself: stores change it. Default ``program.memory()``.
         settings: what the host asks for.
         memory_model: a :class:`trilobit.sim.memory.Memory`, or its name as :func:`trilobit.sim.memory.parse_memory` takes it.
-        waves: file to write an FST trace of every signal to (a slower build of its own).
+        waves: file for every signal (a slower build of its own): waves (FST), or with the suffix ``.saif`` how often each bit changed,
+            without gated clocks, as on an FPGA.
         gated_clocks: clock units only in cycles in which they can change; the same machine, faster.
 
     Raises:
@@ -77,8 +78,10 @@ class RtlSimulator(Backend):
         self._memory = initial_memory(program, memory)
         if waves is not None and not Path(waves).absolute().parent.is_dir():
             raise ConfigError(f"expected a folder to write {waves} in, found none")
-        library = simulator_library(config, core_verilog(config, gated_clocks=gated_clocks, waves=waves is not None),
-                                    gated_clocks=gated_clocks, waves=waves is not None)  # fmt: skip
+        kind = None if waves is None else "saif" if Path(waves).suffix == ".saif" else "fst"
+        gated_clocks = gated_clocks and kind != "saif"
+        library = simulator_library(config, core_verilog(config, gated_clocks=gated_clocks, waves=kind is not None),
+                                    gated_clocks=gated_clocks, waves=kind)  # fmt: skip
         self._lib = _load(library)
         if (self._lib.sim_beat_bytes(), self._lib.sim_lanes(), self._lib.sim_batch()) != (config.beat_bytes, config.lanes, config.batch):
             raise ToolError(f"{library} was built for another core; delete it and try again")

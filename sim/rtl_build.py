@@ -25,6 +25,8 @@ MAKE_FLAGS = ("OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "CFG_CXXFLAGS_PCH_I=-include")
 CXX_FLAGS = ("-std=gnu++17", "-O3", "-fPIC")
 HARNESS = ("harness.cpp", "harness.h", "trace.h", *MEMORY_HEADERS)
 WAVES = ("waves/lz4.h", "waves/zlib.h")  # what Verilator's FST writer needs of those libraries
+TRACES = {"fst": "VerilatedFstC", "saif": "VerilatedSaifC"}
+"""What every signal can be written as: waves, or how often each bit changed; and the class of Verilator's that writes it."""
 
 
 def require_tools() -> None:
@@ -71,8 +73,12 @@ def core_verilog(config: CoreConfig, *, gated_clocks: bool = True, waves: bool =
     return path.read_text()
 
 
-def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = True, waves: bool = False) -> Path:
+def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = True, waves: str | None = None) -> Path:
     """The shared library that simulates a core, built if it is not in the cache (half a minute of g++).
+
+    Args:
+        config, verilog: the core and :func:`core_verilog` of it, of the same ``gated_clocks``.
+        waves: one of :data:`TRACES` that it can write, or none.
 
     Raises:
         ToolError: Verilator or a C++ compiler is missing or fails; its log is kept.
@@ -81,18 +87,20 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     defines = [f"-DBEAT_BYTES={config.beat_bytes}", f"-DLANES={config.lanes}", f"-DBATCH={config.batch}"]
     # Clocks of the core's parts are inputs of the top; the harness ticks them.
     clocks = [name for name in re.findall(r"^  input clk_(\w+);", verilog, flags=re.MULTILINE) if name not in ("settle", "host")]
-    defines += ["-DGATED", f"-DUNIT_CLOCKS(X)={' '.join(f'X({name})' for name in clocks)}"] * gated_clocks + ["-DWAVES"] * waves
+    defines += ["-DGATED", f"-DUNIT_CLOCKS(X)={' '.join(f'X({name})' for name in clocks)}"] * gated_clocks
+    if waves:
+        defines += [f"-DWAVES={TRACES[waves]}", f'-DWAVES_HEADER="verilated_{waves}_c.h"']
     if not gated_clocks:
         from trilobit.hdl.counters import READ_CLOCKS
 
         defines.append(f"-DCOUNTER_CLOCKS={READ_CLOCKS + 2}")
-    files = HARNESS + (WAVES if waves else ())
+    files = HARNESS + (WAVES if waves == "fst" else ())
     harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in files}
     key = content_hash(
         verilog, *harness.values(), *VERILATOR_FLAGS, *MAKE_FLAGS, _opt(waves), *CXX_FLAGS, *defines, VERILATOR.version, GXX.version
     )
     library = cache_folder() / f"core-{key}.so"
-    what = f"Building the simulator of core {config.name!r}{' with waves' if waves else ''} (once; about half a minute)"
+    what = f"Building the simulator of core {config.name!r}{f' that writes {waves.upper()}' if waves else ''} (once; about half a minute)"
 
     def build(work: Path, log: Path) -> Path:
         build_library(work, verilog, harness, defines, waves=waves, log=log)
@@ -101,7 +109,7 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     return build_once(library, what, build)
 
 
-def build_library(work: Path, verilog: str, harness: dict[str, str], defines: list[str], *, waves: bool, log: Path) -> None:
+def build_library(work: Path, verilog: str, harness: dict[str, str], defines: list[str], *, waves: str | None, log: Path) -> None:
     """Compile Verilog whose top is ``TOP`` and a ``harness.cpp`` to ``work/core.so``.
 
     Args:
@@ -110,7 +118,7 @@ def build_library(work: Path, verilog: str, harness: dict[str, str], defines: li
         harness: file name -> text; the model's class is ``Vcore``. Without waves registers take both edges of their clocks, so that a cycle
             is one change of the clock and one evaluation.
         defines: of the harness, such as ``-DLANES=2``.
-        waves: with FST tracing.
+        waves: one of :data:`TRACES`, or none.
         log: keeps the last tool's output.
 
     Raises:
@@ -120,19 +128,20 @@ def build_library(work: Path, verilog: str, harness: dict[str, str], defines: li
     for name, text in harness.items():
         (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_text(text)
-    trace = ["--trace-fst", "-CFLAGS", "-I../waves"] if waves else []
+    trace = [f"--trace-{waves}", "-CFLAGS", "-I../waves"] if waves else []
     VERILATOR.run([*VERILATOR_FLAGS, *trace, "-CFLAGS", "-fPIC", "--Mdir", "obj", "core.v"], cwd=work, log=log)
     jobs = f"-j{len(os.sched_getaffinity(0))}"
     MAKE.run([jobs, "-C", "obj", "-f", "Vcore.mk", *VERILATOR.make_flags, *MAKE_FLAGS, _opt(waves), "Vcore__ALL.a", "libverilated.a"],
              cwd=work, log=log, environment=VERILATOR.environment)  # fmt: skip
     include = _verilator_root() / "include"
     # -Bsymbolic: calls inside the library are direct.
-    GXX.run([*CXX_FLAGS, *defines, f"-DVM_TRACE_FST={int(waves)}", "-I", "obj", "-I", include, "-I", include / "vltstd",
-             "harness.cpp", "obj/Vcore__ALL.a", "obj/libverilated.a", "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "core.so"],
+    traces = [f"-DVM_TRACE_{kind.upper()}={int(kind == waves)}" for kind in TRACES]
+    GXX.run([*CXX_FLAGS, *defines, *traces, "-I", "obj", "-I", include, "-I", include / "vltstd", "harness.cpp",
+             "obj/Vcore__ALL.a", "obj/libverilated.a", "-shared", "-pthread", "-Wl,-Bsymbolic", "-o", "core.so"],
             cwd=work, log=log)  # fmt: skip
 
 
-def _opt(waves: bool) -> str:
+def _opt(waves: str | None) -> str:
     """Tracing makes the model several times larger; there a fast build matters more than a fast run."""
     return f"OPT_FAST=-O{1 if waves else 3}"
 

@@ -1,5 +1,6 @@
 """The RTL simulator as a backend: registers, memory, prompts, limits, waves, and its errors."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -195,13 +196,35 @@ def test_wrong_use_is_told():
 
 
 @pytest.mark.slow
-def test_waves_are_an_fst_file(rng, tmp_path):
+def test_waves_hold_what_changed_until_the_last_cycle(rng, tmp_path):
+    """An FST file: blocks of a type (a byte), a length (8 bytes) and content; block 0 the header, 8 the changes in a span of time."""
     path = tmp_path / "waves.fst"
     with RtlSimulator(TINY, vectors(), memory(rng), waves=path) as rtl:
         assert rtl.run().halted
+        cycles = rtl.cycles
     data = path.read_bytes()
-    assert data[0] == 0 and int.from_bytes(data[1:9], "big") == 329, "an FST file begins with a header block of 329 bytes"
-    assert len(data) > 10_000
+    blocks, at = [], 0
+    while at < len(data):
+        length = int.from_bytes(data[at + 1 : at + 9], "big")
+        blocks.append((data[at], data[at + 9 : at + 1 + length]))
+        at += 1 + length
+    kind, header = blocks[0]
+    start, end = (int.from_bytes(header[k : k + 8], "big") for k in (0, 8))
+    assert kind == 0 and len(header) + 8 == 329 and (end - start) // 10 >= cycles
+    assert sum(len(content) for kind, content in blocks if kind == 8) > 100 * cycles, "some dozens of signals change in a cycle"
+
+
+@pytest.mark.slow
+def test_switching_activity_counts_every_edge_of_the_clock_and_the_counter(rng, tmp_path, capfd):
+    path = tmp_path / "activity.saif"
+    with RtlSimulator(TINY, vectors(), memory(rng), waves=path) as rtl:
+        assert rtl.run().halted
+        cycles = rtl.cycles
+    text = path.read_text()
+    clock = int(re.search(r"\(clk \(T0 \d+\).*\(TC (\d+)\)\)", text)[1])
+    duration = int(re.search(r"\(DURATION (\d+)\)", text)[1])
+    assert clock == pytest.approx(duration / 5, abs=2) and clock / 2 > cycles
+    assert "ignored" not in capfd.readouterr().out
 
 
 def test_waves_need_a_folder(tmp_path):

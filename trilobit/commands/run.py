@@ -57,7 +57,12 @@ def _check_there(what: Path) -> None:
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="Write the dump as .npy files too (program).")  # fmt: skip
 @click.option("--step", is_flag=True, help="Show each instruction as it finishes (program).")
-@click.option("--waves", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write waves, FST (rtl).")
+@click.option(
+    "--waves",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write waves (FST), or to FILE.saif switching activity (rtl).",
+)
 @click.option("--trace", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write a timeline for ui.perfetto.dev (cycles, rtl).")  # fmt: skip
 @click.option("--target", metavar="BOARD|sim:BOARD|axi:DEVICE",
