@@ -3,7 +3,7 @@
 ::
 
     python bench/fixed_point.py fidelity NAME MODEL TEXT    # trilobit eval on both backends, 20,480 tokens
-    python bench/fixed_point.py study NAME MODEL TEXT       # a row a variant, some thousand positions each
+    python bench/fixed_point.py study NAME MODEL TEXT       # a row a variant
     python bench/fixed_point.py state [NAME MODEL TEXT]...  # error of the recurrent state over 2,000 tokens
     python bench/fixed_point.py outlier NAME MODEL TEXT     # one channel of the residual stream far above the others
     python bench/fixed_point.py plot                        # docs/fixed-point-*.svg from the results

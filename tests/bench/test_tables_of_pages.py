@@ -15,7 +15,7 @@ import quality_plot
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 MODELS, FIXED = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("models.md", "fixed-point.md"))
-STUDIED = ("tales", "deep24", "shakespeare-tiny")
+STUDIED = ("tales", "shakespeare", "deep24", "shakespeare-tiny")
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -120,7 +120,15 @@ def test_the_study_is_what_was_measured(model):
         assert row[0] == re.sub(r"^float, (.*) noise$", r"reference with \1 noise", name)
         assert row[at : at + 3] == [f"{measured['kl'] * 1e4:.2f}", f"{measured['top1_agreement']:.2%}", f"{measured['loss_change']:+.3%}"]
         assert not measured.get("saturated")
-    assert found["tokens"] == {"tales": 4096, "deep24": 4096, "shakespeare-tiny": 2048}[model]
+    assert found["tokens"] == 20_480
+
+
+def test_the_smallest_model_beside_its_disturbed_reference_is_what_was_measured():
+    found = kept("fixed_point_study-shakespeare-tiny")["rows"]
+    names = ["float, 1e-06 noise", "float, 1e-05 noise", "float, 0.0001 noise", "chosen", "all finer"]
+    table = rows(FIXED, "| `shakespeare-tiny`, 20,480 positions |")
+    expected = [[f"{found[n]['kl']:.1e}".replace("e-0", "e-"), f"{found[n]['top1_agreement']:.2%}"] for n in names]
+    assert [row[1:] for row in table] == expected
 
 
 def test_channels_far_above_the_others_are_what_was_measured():
