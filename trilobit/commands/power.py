@@ -1,6 +1,7 @@
 """``trilobit power``: watts of a core on its board, and joules a token, as a range with its terms."""
 
 import textwrap
+from pathlib import Path
 
 import click
 
@@ -16,8 +17,12 @@ WIDTH = 120
               help=f"Core preset, or a YAML file with core parameters; {DEFAULT_CORE} if not given. A bundle has its own.")  # fmt: skip
 @memory_option
 @clock_option
+@click.option("--activity", "activity_path", metavar="FILE.saif", type=click.Path(path_type=Path, dir_okay=False),
+              help="Measured switching activity, from run --backend rtl --waves FILE.saif; else an assumed range.")  # fmt: skip
 @json_option
-def command(what: str, core_name: str | None, memory_model: str | None, clock: float | None, as_json: bool) -> None:
+def command(
+    what: str, core_name: str | None, memory_model: str | None, clock: float | None, activity_path: Path | None, as_json: bool
+) -> None:
     """The power of a core that makes token after token of a geometry, a model or a bundle (as `trilobit estimate` takes them): a range,
     estimated, and the joules of a token.
 
@@ -25,11 +30,12 @@ def command(what: str, core_name: str | None, memory_model: str | None, clock: f
     published or assumed (sim/data/power.yaml); each term names its source. No board was measured.
     """
     from trilobit.estimating import figures, load_subject
-    from trilobit.power import known_resources, token_power
+    from trilobit.power import known_resources, measured_activity, token_power
 
     subject = load_subject(what, core_name, DEFAULT_CORE)
     known_resources(subject.core)  # before anything is simulated
-    found = token_power(subject.core, figures(subject, memory=memory_model or "ideal", clock_mhz=clock))
+    activity = None if activity_path is None else measured_activity(subject.core, activity_path)
+    found = token_power(subject.core, figures(subject, memory=memory_model or "ideal", clock_mhz=clock), activity)
     data = subject.details | found.to_dict()
     if as_json:
         print_json(data)
@@ -40,6 +46,13 @@ def command(what: str, core_name: str | None, memory_model: str | None, clock: f
         _print_row(width, term.name, term.low_mw, term.high_mw, term.source)
     _print_row(width, "total", found.power.low_mw, found.power.high_mw, "estimated: every coefficient at its lower end, or at its upper")
     click.echo()
+    if activity is not None:
+        click.echo(
+            f"{'unit':<{width}}  {'bits':>8}  {'toggle':>8}  register bits that change in a clock, measured over {activity.cycles:,} cycles"
+        )
+        for name, unit in activity.units.items():
+            click.echo(f"{name:<{width}}  {unit.bits:>8,}  {unit.share:>8.2%}")
+        click.echo(f"{'total':<{width}}  {activity.bits:>8,}  {activity.share:>8.2%}\n")
     joules, tokens = data["joules_per_token"], data["tokens_per_joule"]
     print_table({
         "core": f"{subject.core.name} on {found.device}, {data['clock_mhz']:g} MHz, memory {data['memory']}",
