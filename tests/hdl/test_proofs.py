@@ -1,0 +1,135 @@
+"""Proofs of the queues and of the registers' scoreboard.
+
+Each proof is for all time, by induction. Three tests a unit: its contract is proved; the situations that the contract speaks of can be
+reached (else an assumption might have excluded them); and each of a list of wrong units is refuted, by the contract alone.
+"""
+
+import pytest
+from proofs import queues, registers
+from proofs.solver import Harness, RefutedError, mutated, prove, reachable, refute
+
+from trilobit.hdl import fifo, regfile
+
+INDUCTION_STEPS = 3
+CYCLES = 12  # a counterexample or a situation is looked for in so many cycles after reset
+
+
+def assert_reachable(harness: Harness) -> None:
+    found = reachable(harness, steps=CYCLES)
+    assert found.keys() == harness.covers.keys(), f"not reached in {CYCLES} cycles: {sorted(harness.covers.keys() - found.keys())}"
+
+
+def assert_refuted(harness: Harness, name: str) -> None:
+    proof = refute(harness, name, steps=CYCLES)
+    assert any(name in broken for broken in proof.broken), f"no counterexample to {name!r} in {CYCLES} cycles"
+    print(f"refuted in {proof.steps} cycles: {'; '.join(proof.broken)}\n{proof.table()}")
+
+
+# ---- queues -------------------------------------------------------------------------------------------------------------
+
+QUEUES = {"small": queues.SmallQueue, "block": queues.BlockQueue}
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", QUEUES)
+def test_a_queue_keeps_order_values_level_and_latency(kind, depth):
+    prove(QUEUES[kind](depth), steps=INDUCTION_STEPS)
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_a_queue_gets_full_and_is_flushed_in_the_proofs(kind):
+    assert_reachable(QUEUES[kind](4))
+
+
+SMALL_READY = "self.i_ready.eq(~self.level[ceil_log2(self._depth)])"
+BLOCK_FETCH = "fetch.eq(some & (~offered | self.o_ready))"
+WRONG_QUEUES = {
+    "takes one too many": ("small", SMALL_READY, "self.i_ready.eq(self.level <= self._depth)", "ready whenever there is room"),
+    "takes one too few": ("small", SMALL_READY, "self.i_ready.eq(self.level < self._depth - 1)", "ready whenever there is room"),
+    "ready depends on the taker": (
+        "small", SMALL_READY, "self.i_ready.eq(~self.level[ceil_log2(self._depth)] | self.o_ready)", "ready whenever there is room"),
+    "offers one too few": ("small", "self.o_valid.eq(self.level != 0)", "self.o_valid.eq(self.level > 1)", "in the cycle after it entered"),
+    "flush forgets the item that enters": (
+        "small", "[self.level.eq(0), rport.addr.eq(wport.addr + put)]", "[self.level.eq(0), rport.addr.eq(wport.addr)]", "in its turn"),
+    "writes beside the address": ("small", "wport.data.eq(self.i_data),\n            wport.en.eq(self.i_valid & self.i_ready)",
+                                  "wport.data.eq(self.i_data),\n            wport.en.eq(self.i_valid)", "in its turn"),
+    "fetches over an offer": ("block", BLOCK_FETCH, "fetch.eq(some)", "an offer stays"),
+    "fetches only when asked": ("block", BLOCK_FETCH, "fetch.eq(some & self.o_ready)", "BLOCK_FIFO_LATENCY"),
+    "forgets that more is stored": ("block", "~(fetch & (stored == 1))", "~fetch", "an offer two cycles after"),
+    "never full": ("block", "self.i_ready.eq(~stored[-1])", "self.i_ready.eq(1)", "ready whenever there is room"),
+    "offers what is flushed": ("block", "some.eq(0), offered.eq(0),", "some.eq(0),", "a flush leaves nothing"),
+    "an item that enters is not counted while one leaves": (
+        "block", "stored.eq(stored + put - fetch)", "stored.eq(stored + (put & ~fetch) - fetch)", "level is the number of items"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG_QUEUES)
+def test_a_wrong_queue_is_refuted(wrong):
+    kind, old, new, broken = WRONG_QUEUES[wrong]
+    assert_refuted(QUEUES[kind](4, source=mutated(fifo, (old, new))), broken)
+
+
+def test_a_counterexample_can_be_read():
+    wrong = mutated(fifo, (SMALL_READY, "self.i_ready.eq(self.level <= self._depth)"))
+    with pytest.raises(RefutedError) as caught:
+        prove(queues.SmallQueue(2, source=wrong), steps=INDUCTION_STEPS)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "SmallQueue: ready whenever there is room, whatever o_ready is: fails in the last cycle of"
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert rows["cycle"] == ["0", "1", "2"]
+    assert rows["level"] == ["0", "1", "2"]
+    assert rows["i_ready"] == ["1", ".", "."]
+
+
+# ---- registers ----------------------------------------------------------------------------------------------------------
+
+SIZES = [  # words, lanes, read ports, write ports, register, batch, debug
+    (2, 2, 1, 1, 0, 1, True), (4, 2, 2, 2, 7, 1, True), (3, 1, 3, 2, 3, 1, False),
+    *(pytest.param(*size, marks=pytest.mark.slow) for size in (
+        (8, 4, 6, 4, 0, 1, True), (4, 2, 6, 4, 5, 2, True), (16, 1, 3, 4, 0, 1, True),
+        *((4, 2, 2, 2, register, 1, True) for register in range(7)),
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "lanes", "reads", "writes", "number", "batch", "debug"), SIZES)
+def test_registers_have_no_hazard_lose_no_port_and_make_progress(words, lanes, reads, writes, number, batch, debug):
+    harness = registers.Register(words=words, lanes=lanes, reads=reads, writes=writes, number=number, batch=batch, debug=debug)
+    prove(harness, steps=INDUCTION_STEPS)
+
+
+def test_registers_are_shared_in_every_way_in_the_proofs():
+    assert_reachable(registers.Register(words=4, reads=2, writes=2))
+
+
+MAY_READ = "may_read.eq(~raw | writes | Mux(reads, rnext != wcount, rcount != wcount))"
+CLAIMED_MAY_READ = "may_read.eq(~waits | writes | ~none_written)"
+WRONG_REGISTERS = {
+    "always readable": (MAY_READ, "may_read.eq(1)", "RAW"),
+    "readable at the claim": (CLAIMED_MAY_READ, "may_read.eq(1)", "RAW"),
+    "a reader looks at its own word, not the next": (MAY_READ, "may_read.eq(~raw | writes | (rcount != wcount))", "RAW"),
+    "a reader is let on a word too late": (MAY_READ, "may_read.eq(~raw | Mux(reads, rnext != wcount, rcount != wcount))", "let on as soon"),
+    "a reader waits for the last word": (MAY_READ, "may_read.eq(~raw)", "progress"),
+    "a claim forgets the writer": ("raw.eq(waits)", "raw.eq(0)", "RAW"),
+    "a claim waits for a writer that has just ended": ("waits = writer & ~writes_last", "waits = writer", "let on as soon"),
+    "a claim forgets what has been written": (CLAIMED_MAY_READ, "may_read.eq(~waits)", "let on as soon"),
+    "a writer doesn't wait": ("war.eq(reader & ~reads_last)", "war.eq(0)", "WAR"),
+    "a writer waits for a reader that has just ended": ("war.eq(reader & ~reads_last)", "war.eq(reader)", "exactly when no older reader"),
+    "a read port returns a word early": (
+        "reads_last.eq(reads & (rcount == rlast))", "reads_last.eq(reads & (rnext == rlast))", "the read port is lent"),
+    "a write port is never returned": ("m.d.sync += [writer.eq(0), raw.eq(0)]", "m.d.sync += raw.eq(0)", "write port"),
+    "the last write leaves the reader waiting": ("m.d.sync += [writer.eq(0), raw.eq(0)]", "m.d.sync += writer.eq(0)", "let on as soon"),
+    "words go to the reader's place": ("wport.addr.eq(wcount)", "wport.addr.eq(rcount)", "what the older instructions wrote"),
+    "the mask is not looked at": ("enable = Cat(w & p.mask[lane] for", "enable = Cat(w for", "what the older instructions wrote"),
+    "the host's reads go first": ("Mux(self.debug & ~reads, self.debug_addr, rcount)", "Mux(self.debug, self.debug_addr, rcount)",
+                                  "what the older instructions wrote"),
+    "an answer is lost with another register's read": ("with m.If(port.en):", "with m.If(Cat(p.en for p in self.read).any()):",
+                                                       "an answer stays"),
+    "claims don't count as changes": ("self.changes.eq(self.claim | self.debug", "self.changes.eq(self.debug", "changes is low"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG_REGISTERS)
+def test_wrong_registers_are_refuted(wrong):
+    old, new, broken = WRONG_REGISTERS[wrong]
+    assert_refuted(registers.Register(words=3, lanes=1, reads=2, writes=2, source=mutated(regfile, (old, new))), broken)
