@@ -1,14 +1,14 @@
-"""Proofs of the queues and of the registers' scoreboard.
+"""Proofs of the queues, of the registers' scoreboard and of the activation buffers.
 
 Each proof is for all time, by induction. Three tests a unit: its contract is proved; the situations that the contract speaks of can be
 reached (else an assumption might have excluded them); and each of a list of wrong units is refuted, by the contract alone.
 """
 
 import pytest
-from proofs import queues, registers
+from proofs import activations, queues, registers
 from proofs.solver import Harness, RefutedError, mutated, prove, reachable, refute
 
-from trilobit.hdl import fifo, regfile
+from trilobit.hdl import actbuf, fifo, regfile
 
 INDUCTION_STEPS = 3
 CYCLES = 12  # a counterexample or a situation is looked for in so many cycles after reset
@@ -133,3 +133,46 @@ WRONG_REGISTERS = {
 def test_wrong_registers_are_refuted(wrong):
     old, new, broken = WRONG_REGISTERS[wrong]
     assert_refuted(registers.Register(words=3, lanes=1, reads=2, writes=2, source=mutated(regfile, (old, new))), broken)
+
+
+# ---- activation buffers -------------------------------------------------------------------------------------------------
+
+BUFFERS = [  # elements, bytes of a beat, lanes, batch, which
+    (8, 4, 2, 1, 0), (12, 4, 1, 1, 1), (10, 4, 2, 2, 1), (8, 4, 4, 1, 0),
+    pytest.param(64, 4, 2, 1, 1, marks=pytest.mark.slow), pytest.param(64, 16, 4, 4, 0, marks=pytest.mark.slow),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("length", "beat_bytes", "lanes", "batch", "number"), BUFFERS)
+def test_activation_buffers_have_no_hazard_lose_no_side_and_make_progress(length, beat_bytes, lanes, batch, number):
+    harness = activations.Activations(length=length, beat_bytes=beat_bytes, lanes=lanes, batch=batch, number=number)
+    prove(harness, steps=INDUCTION_STEPS)
+
+
+def test_activation_buffers_are_shared_in_every_way_in_the_proofs():
+    assert_reachable(activations.Activations())
+
+
+WRONG_BUFFERS = {
+    "a product doesn't wait": ("raw.eq(writer & ~last)", "raw.eq(0)", "RAW"),
+    "a product is let on a beat early": ("(s & (read.beat < n))", "(s & (read.beat <= n))", "RAW"),
+    "each word counts as a beat": ("with m.If(write.en & mine & (write.addr[:part].all() if part else 1)):",
+                                   "with m.If(write.en & mine):", "RAW"),
+    "beats of the writer before count": ("started.eq(1), ready.eq(0)]", "started.eq(1)]", "RAW"),
+    "a product waits for a writer that has ended": ("[writer.eq(0), raw.eq(0)]", "[writer.eq(0)]", "progress"),
+    "a writer doesn't wait": ("war.eq(reader & ~(read.release & (read.buf == b)))", "war.eq(0)", "WAR"),
+    "a writer waits for a product that has just left": ("war.eq(reader & ~(read.release & (read.buf == b)))", "war.eq(reader)",
+                                                        "a writer is let on exactly"),
+    "the scale of the writer before is taken": ("[writer.eq(1), started.eq(0), war", "[writer.eq(1), war", "announced exactly"),
+    "the write side is returned late": ("(write.addr + 1 == words)", "(write.addr == words)", "the write side"),
+    "a release returns both buffers": ("with m.If(read.release & (read.buf == b)):", "with m.If(read.release):", "the read side"),
+    "both buffers get the scale": ("with m.If(write.start & mine):", "with m.If(write.start):", "the older writer's"),
+    "words of a beat overwrite each other": ("1 << write.addr[:part] if part else 1, 0)", "(1 << n // lanes) - 1, 0)", "what was written"),
+    "words go to the other buffer": ("ceil_log2(half)], write.buf)", "ceil_log2(half)], ~write.buf)", "what was written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG_BUFFERS)
+def test_wrong_activation_buffers_are_refuted(wrong):
+    old, new, broken = WRONG_BUFFERS[wrong]
+    assert_refuted(activations.Activations(source=mutated(actbuf, (old, new))), broken)

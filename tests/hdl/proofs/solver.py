@@ -20,7 +20,7 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal, Value
 
-__all__ = ["Harness", "Proof", "RefutedError", "mutated", "opened", "prove", "reachable", "refute"]
+__all__ = ["Harness", "Proof", "RefutedError", "driven", "mutated", "opened", "prove", "reachable", "refute"]
 
 RUN = "import sys; from pyosys import libyosys as y; d = y.Design(); [y.run_pass(p, d) for p in sys.argv[1:]]"
 # Every register as a plain one, every memory as registers, one cell a bit: what no property depends on goes, bit by bit.
@@ -220,6 +220,11 @@ def opened(component, *functions: types.FunctionType) -> tuple[Module, list[dict
     finally:
         sys.setprofile(before)
     return module, found
+
+
+def driven(module: Module) -> dict[str, Signal]:
+    """The signals that a module drives itself, by name."""
+    return {signal.name: signal for signal in module._driving}
 
 
 def mutated(module: types.ModuleType, *changes: tuple[str, str]) -> types.ModuleType:
