@@ -4,15 +4,21 @@ import math
 import re
 from typing import Any
 
-__all__ = ["layer_report"]
+__all__ = ["layer_of_module", "layer_report"]
 
 _EXACT = ("const", "emb")  # known to the last element: they need no headroom
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)(?:\.|$)")
 
 
-def _place(module: str) -> str:
+def layer_of_module(module: str) -> int | None:
+    """The number of the layer that a module's path names, ``model.layers.3.mlp``; None if it names none."""
     found = _LAYER.search(module)
-    return found.group(1) if found else "other"
+    return int(found.group(1)) if found else None
+
+
+def _place(module: str) -> str:
+    layer = layer_of_module(module)
+    return "other" if layer is None else str(layer)
 
 
 def layer_report(tensors: list[dict[str, Any]], saturated: dict[str, int] | None) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ __all__ = ["main"]
 
 SECTIONS = {
     "A model": ("train", "import", "export", "synthesize", "inspect", "compile", "eval"),
-    "Run it, count its cycles": ("demo", "run", "estimate", "power", "bench"),
+    "Run it, count its cycles": ("demo", "run", "estimate", "power", "report", "bench"),
     "Programs in assembly": ("asm", "disasm"),
     "Hardware": ("verilog", "build", "flash"),
 }
