@@ -88,7 +88,7 @@ def test_every_kept_run_is_in_the_list_of_its_study():
 
 
 def test_fidelity_is_what_eval_measured():
-    names = ("tales", "shakespeare", "deep24")
+    names = ("tales", "shakespeare", "deep24", "shakespeare-tiny", "shakespeare-onchip")
     table = {row[0]: row[1:] for row in rows(FIXED, "| | `tales` | `shakespeare` | `deep24` |")}
     for column, name in enumerate(names):
         program, reference = (kept(f"fixed_point_fidelity-{name}")[backend] for backend in ("functional", "torch"))
@@ -104,7 +104,8 @@ def test_fidelity_is_what_eval_measured():
         assert program["tokens"] == reference["tokens"] >= 20_000
         # The bars themselves.
         assert abs(change) <= 5e-3 and program["kl"] <= 2e-3
-        assert program["top1_agreement"] >= min(0.99, reference["top1_agreement"] - 3e-3)
+        assert program["top1_agreement"] >= min(0.99, reference["top1_agreement"] - 3e-3) or name == "shakespeare-tiny"
+    assert "but one: top-1 of `shakespeare-tiny` (98.92%)" in FIXED
     floors = [row[1:] for row in rows(FIXED, "| | `tales` | `shakespeare` | `deep24` |") if row[0] == "the reference's floor"]
     measured = [kept(f"fixed_point_fidelity-{name}")["torch"] for name in names]
     assert floors == [[f"{m['kl']:.2e}" for m in measured], [f"{m['top1_agreement']:.2%}" for m in measured]]
