@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trilobit.bitstreams.counts import COLUMNS, FAMILIES, VARIANTS
+from trilobit.bitstreams.counts import COLUMNS, FAMILIES, LENGTHS, VARIANTS
 from trilobit.output import write_text
 
 HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ def by_unit(reports: dict[tuple[str, str], Report], preset: str) -> str:
 def against_length(reports: dict[tuple[str, str], Report]) -> str:
     rows = []
     for family in FAMILIES:
-        for name in VARIANTS:
+        for name in LENGTHS:
             if report := reports.get((name, family)):
                 total = report["total"]
                 rows.append([FAMILIES[family], str(report["core"]["max_length"]), *(number(total[c]) for c in COLUMNS)])
@@ -79,8 +79,8 @@ def growth(reports: dict[tuple[str, str], Report]) -> str:
     """What grows from the shortest to the longest vectors, in a sentence."""
     parts = []
     for family, name in FAMILIES.items():
-        found = [reports[variant, family]["total"] for variant in VARIANTS if (variant, family) in reports]
-        if len(found) == len(VARIANTS):
+        found = [reports[variant, family]["total"] for variant in LENGTHS if (variant, family) in reports]
+        if len(found) == len(LENGTHS):
             more = {column: found[-1][column] / found[0][column] - 1 for column in ("luts", "registers")}
             parts.append(f"{name} LUTs by {more['luts']:.1%}, registers by {more['registers']:.1%}, block RAMs from "
                          f"{number(found[0]['brams'])} to {number(found[-1]['brams'])}")  # fmt: skip

@@ -25,7 +25,7 @@ from trilobit.output import json_option, print_json, print_table, status_line, w
 from trilobit.sim.build_cache import cache_folder, content_hash
 from trilobit.sim.toolchain import Tool
 
-__all__ = ["COLUMNS", "FAMILIES", "VARIANTS", "count_cells", "find_core", "unit_counts"]
+__all__ = ["COLUMNS", "FAMILIES", "LENGTHS", "VARIANTS", "count_cells", "find_core", "unit_counts"]
 
 TOP = "trilobit_core"
 RUN = "import sys; from pyosys import libyosys as y; d = y.Design(); [y.run_pass(p, d) for p in sys.argv[1:]]"
@@ -71,7 +71,9 @@ PYTHON = Tool("Yosys", sys.executable, 'pip install "trilobit[boards]" brings it
 GROUP_BYTES = 150_000
 TRIES = 2  # of a single module: as it is, and with its wires split
 # The paper's core for vectors of d elements: registers and norm unit hold d, the gain buffer two vectors of gains.
-VARIANTS = {f"paper8-d{d}": ("paper8", {"max_length": d, "gain_buffer_elements": 2 * d}) for d in (512, 1024, 2048)}
+LENGTHS = {f"paper8-d{d}": ("paper8", {"max_length": d, "gain_buffer_elements": 2 * d}) for d in (512, 1024, 2048)}
+# And one with a wide product beside a single lane: what the rest of the machine costs a weight.
+VARIANTS: dict[str, tuple[str, dict[str, int]]] = LENGTHS | {"ulx3s-n16": ("ulx3s", {"beat_bytes": 16})}
 
 
 def find_core(name: str) -> CoreConfig:

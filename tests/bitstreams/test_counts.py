@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from click.testing import CliRunner
 
 from trilobit.bitstreams import counts
-from trilobit.bitstreams.counts import COLUMNS, FAMILIES, VARIANTS, find_core, unit_counts
+from trilobit.bitstreams.counts import COLUMNS, FAMILIES, LENGTHS, find_core, unit_counts
 from trilobit.bitstreams.modules import distinct_modules
 from trilobit.errors import ToolError
 from trilobit.hdl.verilog import to_verilog
@@ -123,9 +123,10 @@ def test_every_cell_has_a_column_or_an_error():
 
 
 def test_variants_are_the_papers_core_for_shorter_vectors():
-    assert [find_core(name).max_length for name in VARIANTS] == [512, 1024, 2048]
+    assert [find_core(name).max_length for name in LENGTHS] == [512, 1024, 2048]
     changed = asdict(find_core("paper8-d2048")) | {"name": "paper8"}
     assert changed == asdict(load_core("paper8")), "the preset is the one for 2048"
+    assert find_core("ulx3s-n16").beat_bytes == 16 and find_core("ulx3s-n16").lanes == 1
 
 
 @needs_yosys
