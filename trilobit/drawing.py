@@ -50,13 +50,18 @@ class Drawing:
     height: float = 0
     shapes: list[dict[str, Any]] = field(default_factory=list)
 
-    def rect(self, x: float, y: float, width: float, height: float, fill: str, title: str = "", text: str = "") -> None:
-        """A rectangle with a tooltip, and a text inside it if there is room. ``fill``: ``#rrggbb``, or a class of the page's style."""
-        shown = text if len(text) * CHARACTER + 6 <= width else ""
+    def rect(self, x: float, y: float, width: float, height: float, fill: str, title: str = "", texts: tuple[str, ...] = (),
+             opacity: float = 1) -> None:  # fmt: skip
+        """A rectangle with a tooltip and, inside it, the first of the texts for which there is room.
+
+        ``fill``: ``#rrggbb``, or a class of the page's style.
+        """
+        shown = next((text for text in texts if len(text) * CHARACTER + 6 <= width), "")
         colour = fill if fill.startswith("#") else None
         self.shapes.append({
             "kind": "rect", "x": round(x, 2), "y": round(y, 2), "width": round(max(width, 0.4), 2), "height": round(height, 2),
-            "fill": colour, "style": None if colour else fill, "title": title, "text": shown, "ink": ink(colour) if colour else None,
+            "fill": colour, "style": None if colour else fill, "opacity": round(opacity, 2), "title": title, "text": shown,
+            "ink": ink(colour) if colour else None,
         })  # fmt: skip
         self.height = max(self.height, y + height)
 

@@ -91,7 +91,8 @@ def token_timeline(subject: Subject, layer_of: list[int | None], *, memory: str,
     Returns:
         ``cycles`` of the token; ``end`` of what is shown; ``whole``: whether that is the token;
         ``tracks``: of the units, ``stalls``, ``tmatmul waits`` and ``stream`` lists of ``begin`` (of the token: 0), ``cycles``,
-        ``name``, and for instructions ``pc``; ``layers``: ``layer``, ``begin``, ``end``; ``joined``: waits no more cycles apart are one;
+        ``name``, and for instructions ``pc``; ``layers``: ``layer``, ``begin``, ``end``; ``joined``: waits no more cycles apart are one,
+        ``held`` of its ``cycles`` are theirs;
         ``in_flight``: cycles from issue to retirement by mnemonic, of the whole token.
     """
     core = subject.core.replace(clock_mhz=clock_mhz)
@@ -129,14 +130,15 @@ def _span(item: Slice, begin: int) -> dict[str, Any]:
 
 
 def _joined(spans: list[dict[str, Any]], gap: int) -> list[dict[str, Any]]:
-    """Spans of one name that are no more than ``gap`` cycles apart as one."""
+    """Spans of one name that are no more than ``gap`` cycles apart as one; ``held``: how many of its cycles they are."""
     found: list[dict[str, Any]] = []
     for span in spans:
         last = found[-1] if found else None
         if last and last["name"] == span["name"] and span["begin"] - last["begin"] - last["cycles"] <= gap:
             last["cycles"] = span["begin"] + span["cycles"] - last["begin"]
+            last["held"] += span["cycles"]
         else:
-            found.append(span)
+            found.append(span | {"held": span["cycles"]})
     return found
 
 

@@ -115,8 +115,8 @@ def _units(cycles: list[dict[str, Any]], total: float) -> Drawing:
         for part in unit["parts"]:
             size = width * part["cycles"] / total
             title = f"{unit['unit']} {part['part']}: {_number(part['cycles'])} cycles, {_percent(part['share'])}: {part['meaning']}"
-            label = f"{part['part']} {_percent(part['share'])}"
-            drawing.rect(x, y, size, 28, _part_colour(unit["unit"], part["part"]), title, label)
+            labels = (f"{part['part']} {_percent(part['share'])}", _percent(part["share"]))
+            drawing.rect(x, y, size, 28, _part_colour(unit["unit"], part["part"]), title, labels)
             x += size
     return drawing
 
@@ -140,8 +140,10 @@ def _gantt(data: dict[str, Any], begin: int, end: int) -> Drawing:
             what = f"pc {span['pc']} {span['name']}" if instruction else span["name"]
             x, width = LEFT + (max(start, begin) - begin) * scale, (min(stop, end) - max(start, begin)) * scale
             colour = fill or (colours[span["name"]] if instruction else CAUSES.get(span["name"], "#94a3b8"))
-            title = f"{name}: {what}, cycles {start:,} to {stop:,} ({span['cycles']:,})"
-            drawing.rect(x, y, width - 0.5 * instruction, height, colour, title, span["name"] if instruction else "")
+            held = span.get("held", span["cycles"])
+            title = f"{name}: {what}, cycles {start:,} to {stop:,} ({held:,}{f' of {stop - start:,}' if held < stop - start else ''})"
+            texts = (span["name"],) if instruction else ()
+            drawing.rect(x, y, width - 0.5 * instruction, height, colour, title, texts, max(held / span["cycles"], 0.15))
 
     for unit in UNITS:
         drawing.text(0, y + height / 2, unit, style="strong")
@@ -205,7 +207,7 @@ def _stacked(parts: list[tuple[str, float]], colours: list[str], label: str) -> 
     for number, (name, size) in enumerate(parts):
         width = (WIDTH - 1) * size / total
         title = f"{name}: {quantity(size, 'B')}, {_percent(size / total)}"
-        drawing.rect(x, 2, width, 30, colours[number % len(colours)], title, f"{name} {_percent(size / total)}")
+        drawing.rect(x, 2, width, 30, colours[number % len(colours)], title, (f"{name} {_percent(size / total)}", name))
         x += width
     drawing.height = 34
     return drawing

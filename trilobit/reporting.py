@@ -102,7 +102,7 @@ def _headline(core: CoreConfig, found: dict[str, Any], power: dict[str, Any]) ->
         ("tokens/s", found["tokens_per_second"], "", "exact",
          f"Exact cycles at {found['clock_mhz']:g} MHz; {clock_evidence(core)}.{together}"),
         (f"cycles a {each}", found["cycles_per_token"], "", "exact",
-         f"From one {each}'s embedding to the next, with {memory}."),
+         f"From one {each}'s embedding to the next one's, with {memory}."),
         ("roofline share", found["roofline_share"], "%", "exact",
          f"Reading {found['ternary_weights_per_token']:,} weights at {BITS_PER_WEIGHT} bits, {core.beat_bytes} bytes a clock, takes "
          f"{floor:,.0f} clocks; that is their share of all."),

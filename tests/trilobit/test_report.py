@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
@@ -226,6 +227,27 @@ def test_spans_of_a_lane_never_overlap_and_ticks_are_round():
 
 def test_text_that_does_not_fit_its_rectangle_is_left_out():
     drawing = Drawing(100, "a test")
-    drawing.rect(0, 0, 50, 10, "#ffffff", "all of it", "fits")
-    drawing.rect(0, 0, 30, 10, "#ffffff", "all of it", "does not fit")
+    drawing.rect(0, 0, 50, 10, "#ffffff", "all of it", ("does not fit", "fits"))
+    drawing.rect(0, 0, 30, 10, "#ffffff", "all of it", ("does not fit",))
     assert [shape["text"] for shape in drawing.shapes] == ["fits", ""]
+
+
+def test_waits_that_are_close_are_one_span_and_none_of_their_cycles_is_lost(written):
+    data, _ = written
+    tracks, exact = data["timeline"]["tracks"], data["estimate"]
+    held = sum(span["held"] for span in tracks["tmatmul waits"])
+    assert held == pytest.approx(sum(exact["units"]["tmatmul"]["stalls"].values()), rel=0.01)
+    for name in ("tmatmul waits", "stalls", "stream"):
+        spans = tracks[name]
+        assert all(0 < span["held"] <= span["cycles"] for span in spans)
+        assert all(a["begin"] + a["cycles"] <= b["begin"] for a, b in pairwise(spans)), name
+
+
+def test_a_token_of_many_instructions_is_shown_by_its_first_layers(tales, tmp_path, monkeypatch):
+    monkeypatch.setattr("trilobit.report_cycles.MOST", 100)
+    timeline = verb("report", tales, "-o", tmp_path / "page.html")["timeline"]
+    slices = [item for unit in ("tmatmul", "rmsnorm", "rowwise", "ldst") for item in timeline["tracks"][unit]]
+    assert not timeline["whole"] and 60 < len(slices) <= 100 and max(item["begin"] for item in slices) < timeline["end"]
+    assert timeline["end"] == timeline["layers"][-1]["end"] < timeline["cycles"]
+    words = " ".join(Page((tmp_path / "page.html").read_text()).words)
+    assert "The first layers of one token" in words and f"the first {timeline['end']:,} are shown" in words
