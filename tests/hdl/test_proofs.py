@@ -1,14 +1,14 @@
-"""Proofs of the queues, of the registers' scoreboard and of the activation buffers.
+"""Proofs of the queues, of the registers' scoreboard, of the activation buffers and of issue.
 
 Each proof is for all time, by induction. Three tests a unit: its contract is proved; the situations that the contract speaks of can be
 reached (else an assumption might have excluded them); and each of a list of wrong units is refuted, by the contract alone.
 """
 
 import pytest
-from proofs import activations, queues, registers
+from proofs import activations, issue, queues, registers
 from proofs.solver import Harness, RefutedError, mutated, prove, reachable, refute
 
-from trilobit.hdl import actbuf, fifo, regfile
+from trilobit.hdl import actbuf, fifo, pc, regfile
 
 INDUCTION_STEPS = 3
 CYCLES = 12  # a counterexample or a situation is looked for in so many cycles after reset
@@ -176,3 +176,35 @@ WRONG_BUFFERS = {
 def test_wrong_activation_buffers_are_refuted(wrong):
     old, new, broken = WRONG_BUFFERS[wrong]
     assert_refuted(activations.Activations(source=mutated(actbuf, (old, new))), broken)
+
+
+# ---- issue: what the registers' and buffers' proofs assume of the program counter ---------------------------------------
+
+
+def test_issue_claims_what_is_free_and_lets_no_bad_instruction_through():
+    prove(issue.Issue(), steps=INDUCTION_STEPS)
+
+
+@pytest.mark.slow
+def test_issue_waits_and_stops_in_the_proofs():
+    assert_reachable(issue.Issue())
+
+
+WRONG_ISSUE = {
+    "lent registers are claimed": ("(i.reads & self.read_busy).any()", "(i.reads & 0).any()", "aren't lent"),
+    "stores go anywhere": ('(decode(c_word, "addr") < self.write_start)', "0", "no command has"),
+    "the other buffer is looked at": ("act_read_busy.bit_select(act, 1)", "act_read_busy.bit_select(~act, 1)", "aren't lent"),
+    "the unit may be busy": ("free.eq(go & ~command &", "free.eq(go &", "a claim comes with its command, once"),
+    "a word too many": ('((decode(word, "len") - 1) >> ceil_log2(lanes))', '(decode(word, "len") >> ceil_log2(lanes))', "last word"),
+    "an element too many": ("> config.max_length)", "> config.max_length + 1)", "no command has"),
+    "only the first address counts": ('end.eq(decode(w_word, "addr") + size)', 'end.eq(decode(w_word, "addr"))', "no command has"),
+    "tokens aren't looked at": ('i.faulty | (i.is_("emb") & compared & too_high)', "i.faulty", "token has a row"),
+    "the token before is looked at": ("compares = i_valid & ~advance & ~token_pending", "compares = i_valid & ~advance", "token has a row"),
+}
+FAST = ("lent registers are claimed", "stores go anywhere")
+
+
+@pytest.mark.parametrize("wrong", [pytest.param(wrong, marks=() if wrong in FAST else pytest.mark.slow) for wrong in WRONG_ISSUE])
+def test_wrong_issue_is_refuted(wrong):
+    old, new, broken = WRONG_ISSUE[wrong]
+    assert_refuted(issue.Issue(source=mutated(pc, (old, new))), broken)

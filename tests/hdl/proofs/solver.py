@@ -24,8 +24,8 @@ __all__ = ["Harness", "Proof", "RefutedError", "driven", "mutated", "opened", "p
 
 RUN = "import sys; from pyosys import libyosys as y; d = y.Design(); [y.run_pass(p, d) for p in sys.argv[1:]]"
 # Every register as a plain one, every memory as registers, one cell a bit: what no property depends on goes, bit by bit.
-PREPARE = ("read_rtlil top.il", "hierarchy -top top", "proc -norom", "flatten", "opt_clean", "memory -nomap", "memory_map", "opt -full",
-           "dffunmap", "simplemap", "opt -full", "opt_clean -purge", "check -assert")  # fmt: skip
+PREPARE = ("read_rtlil top.il", "hierarchy -top top", "proc -norom", "flatten", "opt_clean", "memory -nomap", "memory_map", "opt_expr",
+           "opt_clean -purge", "dffunmap", "simplemap", "opt -full", "opt_clean -purge", "check -assert")  # fmt: skip
 ROW = re.compile(r"^\s+(\d+|init) \\(\S+)\s+(\S+)\s+(\S+)\s+([01x]+)\s*$", re.MULTILINE)
 TIMEOUT_S = 600
 
