@@ -132,12 +132,13 @@ def train(
                         log.write(json.dumps(record) + "\n")
                 progress.update(task, note=f"loss {loss:.3f}")
             if done % config.checkpoint_every == 0 or last:
-                run.save(out, {**record, "step": done})
+                run.wait()
+                run.save(out, record | _place(run, done, time.monotonic() - started))
             progress.update(task, completed=done)
     run.wait()
     run.load(run.result)
     if run.best is not None:
-        record["held_out_loss"] = record["best_loss"]
+        record |= {"held_out_loss": record["best_loss"], "held_out_step": record["best_step"]}
     model = run.model.cpu().eval()
     for layer in model.layers:
         layer._compiled_call_impl = None  # what follows runs, and is traced, as it is written
@@ -171,19 +172,22 @@ def _evaluate(run: Run, held_out: torch.Tensor, step: int, record: dict[str, Any
 def _record(run: Run, done: int, loss: float, seconds: float, before: dict[str, Any]) -> dict[str, Any]:
     if not math.isfinite(loss):
         raise ModelError(f"training: the loss is {loss} after {done} steps; lower learning_rate or raise warmup_steps")
-    tokens = done * run.config.batch_size * run.config.context
+    place = _place(run, done, seconds)
     kept = {key: before[key] for key in ("held_out_loss", "held_out_step", "best_loss", "best_step")}
     return {
-        "step": done,
-        "tokens": tokens,
-        "epochs": round(tokens / run.batches.tokens, 3),
+        **place,
         "loss": loss,
         "gradient_norm": float(run.norm),
         "learning_rate": run.config.learning_rate_at(done - 1),
-        "seconds": round(seconds, 3),
-        "tokens_per_second": round((tokens - before.get("tokens", 0)) / max(seconds - before["seconds"], 1e-9)),
+        "tokens_per_second": round((place["tokens"] - before.get("tokens", 0)) / max(seconds - before["seconds"], 1e-9)),
         **kept,
     }
+
+
+def _place(run: Run, done: int, seconds: float) -> dict[str, Any]:
+    """How far a run is: what the rate of the next line counts from, also where a checkpoint lies between two lines."""
+    tokens = done * run.config.batch_size * run.config.context
+    return {"step": done, "tokens": tokens, "epochs": round(tokens / run.batches.tokens, 3), "seconds": round(seconds, 3)}
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from click.testing import CliRunner
 from trilobit.cli import main as command_line
 from trilobit.errors import ConfigError, ModelError
 from trilobit.model.baselines import ARCHITECTURES, model_config
+from trilobit.model.batches import Batches
 from trilobit.model.data import END, character_tokenizer, train_tokenizer
 from trilobit.model.distributed import Processes
 from trilobit.model.evaluate import mean_loss
@@ -301,10 +305,103 @@ def test_windows_see_at_least_half_a_context():
         assert all(reach[token] >= min(token + 1, 8) for token in reach)
 
 
+@pytest.fixture
+def seconds(monkeypatch):
+    """A clock that a training step moves by a second, and nothing else does."""
+    now = [100.0]
+    step = Run.step
+
+    def ticking(run, number):
+        now[0] += 1
+        step(run, number)
+
+    monkeypatch.setattr(Run, "step", ticking)
+    monkeypatch.setattr("trilobit.model.train.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def read_log(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_log_counts_tokens_time_and_rates_also_of_a_run_that_was_resumed_between_two_lines(tmp_path, seconds, monkeypatch):
+    """At a step a second every line's rate is a step's tokens; the checkpoint of step 12 lies between the lines of steps 8 and 16."""
+    kept = Run.save
+
+    def saving(run, folder, progress):
+        kept(run, folder, progress)
+        if progress["step"] == 12:
+            raise InterruptedError
+
+    config, geometry = TrainingConfig(**TRAINING), model_config(GEOMETRY)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Run, "save", saving)
+        train(text_ids(), geometry, config, tmp_path, device="cpu", quiet=True)
+    seconds[0] += 1000
+    _, record = train(text_ids(), geometry, config, tmp_path, resume=True, device="cpu", quiet=True)
+    log = read_log(tmp_path)
+    assert [entry["step"] for entry in log] == [8, 16, 20, 24]
+    for entry in log:
+        assert entry["tokens"] == entry["step"] * 4 * 16
+        assert entry["epochs"] == round(entry["tokens"] / int(4000 * 0.98), 3)
+        assert entry["seconds"] == entry["step"]
+        assert entry["tokens_per_second"] == 4 * 16
+        assert entry["learning_rate"] == config.learning_rate_at(entry["step"] - 1)
+    assert [entry["held_out_step"] for entry in log] == [8, 16, 16, 24]
+    assert record == log[-1]
+
+
+def test_the_logged_norm_is_that_of_the_gradient_before_it_is_clipped(tmp_path):
+    """A learning rate so small that the weights stay: the last line's loss and norm computed once more without the trainer."""
+    values = {**TRAINING, "steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_decay": 0.0, "clip": 0.01}
+    model, record = train(text_ids(), model_config(GEOMETRY), TrainingConfig(**values), tmp_path, device="cpu", quiet=True)
+    batches = Batches(text_ids()[: int(4000 * 0.98)], TrainingConfig(**values), 50, Processes())
+    x, y, _ = batches.batch(0)
+    logits, _, _ = model.train().forward_all(x, model.init_state(4))
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
+    loss.backward()
+    norm = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
+    assert record["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert record["gradient_norm"] == pytest.approx(float(norm), rel=1e-4) and norm > 0.1
+
+
+def test_the_best_weights_are_named_with_their_loss_and_step(tmp_path, monkeypatch):
+    """The held-out loss of the weights that are kept, which are not the last ones."""
+    found = iter([3.0, 2.0, 5.0])
+    monkeypatch.setattr("trilobit.model.train.mean_loss", lambda *arguments, **options: next(found))
+    config = TrainingConfig(**TRAINING, keep_best=True)
+    _, record = train(text_ids(), model_config(GEOMETRY), config, tmp_path, device="cpu", quiet=True)
+    assert [(entry["held_out_loss"], entry["held_out_step"]) for entry in read_log(tmp_path)] == [(3.0, 8), (2.0, 16), (2.0, 16), (5.0, 24)]
+    assert {key: record[key] for key in ("held_out_loss", "held_out_step", "best_loss", "best_step")} == {
+        "held_out_loss": 2.0, "held_out_step": 16, "best_loss": 2.0, "best_step": 16,
+    }  # fmt: skip
+
+
 def test_plot_of_the_log(tmp_path):
+    """The points of both lines lie where the log says, read off the SVG by its ticks; a held-out loss is drawn once, at its own step."""
     pytest.importorskip("matplotlib")
     from trilobit.model.loss_plot import plot_log
 
-    train(text_ids(), model_config(GEOMETRY), TrainingConfig(**TRAINING), tmp_path, device="cpu", quiet=True)
-    path = plot_log(tmp_path)
-    assert path.name == "loss.svg" and "<svg" in path.read_text() and path.stat().st_size < 200_000
+    held = {20: 4.0, 40: 4.0, 60: 2.5}
+    log, last = [], 0
+    for step in range(10, 70, 10):
+        last = step if step in held else last
+        log.append({"step": step, "tokens": step * 64, "loss": 5 - step / 20, "held_out_step": last, "held_out_loss": held.get(last)})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    assert plot_log(tmp_path) == tmp_path / "loss.svg"
+    root = ElementTree.parse(tmp_path / "loss.svg").getroot()
+    svg = "{http://www.w3.org/2000/svg}"
+
+    def points(name: str) -> list[tuple[float, float]]:
+        path = root.find(f".//{svg}g[@id='{name}']/{svg}path").get("d")
+        return [(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path)]
+
+    training, held_out = points("loss"), points("held-out")
+    (x0, y0), (x1, y1) = training[0], training[-1]  # the scale follows from two points whose values are known
+
+    def values(drawn: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(round(640 + (x - x0) / (x1 - x0) * 3200, 2), round(4.5 - (y - y0) / (y1 - y0) * 2.5, 4)) for x, y in drawn]
+
+    assert values(training) == [(entry["tokens"], entry["loss"]) for entry in log]
+    assert values(held_out) == [(step * 64, loss) for step, loss in held.items()]
+    assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl", "loss.svg"}
