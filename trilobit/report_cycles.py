@@ -33,6 +33,7 @@ MEANINGS = {
     ("ldst", "memory"): "the memory has not answered",
     ("stream", "works"): "a beat of the weight stream arrives",
     ("stream", "queue_full"): "the queues are full: weights are there before they are needed, which is good",
+    ("stream", "idle"): "neither: the memory serves others, refreshes, or was not asked yet",
     ("issue", "works"): "an instruction starts",
     ("issue", "fetch"): "the next instruction is not there yet: after a jump",
     ("issue", "read_port"): "it reads a vector register that an older instruction still reads",

@@ -16,6 +16,7 @@ from trilobit.sim.geometry import BITS_PER_WEIGHT, GAIN_BYTES
 __all__ = ["image_part", "layers_of_code", "program_part", "vectors_part"]
 
 LINES = 48  # of the excerpt
+VECTOR = ("name", "operation", "module", "length", "range", "rms", "point", "bits", "headroom_bits", "saturations")
 HOLDS = {
     "body": "weight stream of a token: matrices and gains of all layers, in the order in which they are read",
     "head": "weight stream of the logits, which prompt tokens skip",
@@ -70,7 +71,8 @@ def _excerpt(bundle: Bundle) -> dict[str, Any]:
     lines, layers = _code_lines(bundle), layers_of_code(bundle)
     known = sorted({layer for layer in layers if layer is not None})
     if lines is None or not known:
-        return {"layer": None, "lines": text[:LINES], "more": max(len(text) - LINES, 0)}
+        code = text[lines[0][0] if lines else 0 :]  # behind the regions' data
+        return {"layer": None, "lines": code[:LINES], "more": max(len(code) - LINES, 0)}
     layer = 1 if 1 in known else known[0]
     numbers = [number for (number, _), of in zip(lines, layers, strict=True) if of == layer]
     first, last = numbers[0], numbers[-1]
@@ -134,5 +136,5 @@ def vectors_part(bundle: Bundle) -> dict[str, Any]:
     return {
         "calibration": bundle.manifest.calibration, "saturation_run": run,
         "layers": report.get("layers") or (layer_report(tensors, run["saturated"] if run else None) if tensors else []),
-        "tensors": tensors,
+        "tensors": [{key: tensor.get(key) for key in VECTOR} for tensor in tensors],  # older releases know fewer
     }  # fmt: skip

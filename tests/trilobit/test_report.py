@@ -136,6 +136,15 @@ def test_the_bytes_of_the_weight_stream_are_all_accounted_for(written):
     assert parts["ternary weights"] + parts["padding of matrices"] == pytest.approx(data["estimate"]["weight_bytes_per_token"])
 
 
+def test_the_excerpt_is_the_assembly_of_a_layer(tales, written):
+    excerpt = written[0]["program"]["excerpt"]
+    source = (tales / "program.s").read_text()
+    assert excerpt["layer"] == 1 and excerpt["more"] == 0 and "\n".join(excerpt["lines"]) in source
+    count = sum("(model.layers.1" in line for line in excerpt["lines"])
+    assert count == sum("(model.layers.1." in line or "(model.layers.1)" in line for line in source.splitlines()) > 20
+    assert all(f"model.layers.{other}" not in "".join(excerpt["lines"]) for other in (0, 2))
+
+
 def test_the_page_needs_nothing_beside_it(written):
     _, text = written
     page = Page(text)
@@ -160,6 +169,7 @@ def test_a_core_of_which_nothing_is_known_and_a_bundle_without_a_report_say_so(t
     assert data["power"] == {
         "known": False, "why": "expected a core with a known board (ulx3s) for a power estimate, got 'tiny'"}  # fmt: skip
     assert "Not known: expected a core with a known board" in words and "no device is kept for core tiny" in words
+    assert data["program"]["excerpt"]["layer"] is None and data["program"]["excerpt"]["lines"][0].split() == ["wait"]
     assert "the bundle has no compiler's report of its vectors" in words and "energy a token" not in words
 
 
