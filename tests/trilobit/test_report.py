@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from run_support import make_bundle
 
 from trilobit import cli
@@ -124,6 +125,18 @@ def test_the_timeline_has_every_instruction_of_the_token_and_is_drawn(written):
     for item in slices:
         title = f"pc {item['pc']} {item['name']}, cycles {item['begin']:,} to {item['begin'] + item['cycles']:,} ({item['cycles']:,})"
         assert title in text, title
+
+
+def test_the_timeline_is_that_of_the_trace(tales, written, tmp_path):
+    data, _ = written
+    verb("estimate", tales, "--memory", "sdram", "--clock", "55", "--trace", tmp_path / "token.pftrace")
+    events = [packet for packet in Trace.FromString((tmp_path / "token.pftrace").read_bytes()).packet if packet.track_event.name]
+    begins = {(packet.track_event.name, packet.timestamp) for packet in events}
+    emit = next(packet.timestamp for packet in events if packet.track_event.name == "emit")  # in the token's last cycle
+    origin = emit - (data["timeline"]["cycles"] - 1)
+    for unit in ("tmatmul", "rmsnorm", "rowwise", "ldst"):
+        for item in data["timeline"]["tracks"][unit]:
+            assert (item["name"], origin + item["begin"]) in begins, item
 
 
 def test_the_bytes_of_the_weight_stream_are_all_accounted_for(written):
