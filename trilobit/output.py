@@ -17,6 +17,7 @@ from trilobit.atomic import replacing
 from trilobit.errors import ConfigError
 
 __all__ = [
+    "activity_option",
     "batch_option",
     "clock_option",
     "json_option",
@@ -54,6 +55,13 @@ def memory_option(function: Callable) -> Callable:
     """The option ``--memory``, the timing of a simulated memory; the function gets it as ``memory_model``, None if it is not given."""
     text = "Timing of the memory: ideal (default), latency:N[,outstanding=M], sdram, ddr3-667, ddr4-2400[-hot|-x4] or a YAML file."
     return click.option("--memory", "memory_model", metavar="MEMORY", default=None, help=text)(function)
+
+
+def activity_option(function: Callable) -> Callable:
+    """The option ``--activity``, a SAIF file; the function gets it as ``activity_path``, None if it is not given."""
+    path = click.Path(path_type=Path, dir_okay=False)
+    text = "Measured switching activity, from run --backend rtl --waves FILE.saif; else an assumed range."
+    return click.option("--activity", "activity_path", metavar="FILE.saif", type=path, help=text)(function)
 
 
 def clock_option(function: Callable) -> Callable:

@@ -18,7 +18,7 @@ from trilobit.estimating import bundle_subject, figures
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA
 from trilobit.machine import commit
-from trilobit.power import known_resources, token_power
+from trilobit.power import known_resources, measured_activity, token_power
 from trilobit.report_cycles import cycles_by_cause, token_timeline
 from trilobit.report_image import image_part, layers_of_code, program_part, vectors_part
 from trilobit.sim.geometry import BITS_PER_WEIGHT
@@ -40,13 +40,14 @@ FAMILIES = {"ecp5": "Lattice ECP5", "xc7": "AMD 7 series", "xcup": "AMD UltraSca
 
 
 def bundle_report(folder: str | Path, *, memory: str = "ideal", clock_mhz: float | None = None,
-                  say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:  # fmt: skip
+                  activity: Path | None = None, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:  # fmt: skip
     """What a bundle is, costs and holds.
 
     Args:
         folder: of the bundle, as the user calls it.
         memory: timing of the memory, as :func:`trilobit.sim.memory.parse_memory` takes it.
         clock_mhz: clock in MHz instead of the core's.
+        activity: switching activity measured on the core (:func:`trilobit.power.measured_activity`); without it an assumed range.
         say: told what is being done.
 
     Returns:
@@ -54,7 +55,7 @@ def bundle_report(folder: str | Path, *, memory: str = "ideal", clock_mhz: float
 
     Raises:
         BundleError: no bundle, or a damaged one.
-        ConfigError: no such memory.
+        ConfigError: no such memory, or activity of another core or of one whose power is not known.
         ProgramError: a program that does not emit token after token.
     """
     say("reading the bundle")
@@ -65,7 +66,7 @@ def bundle_report(folder: str | Path, *, memory: str = "ideal", clock_mhz: float
     say("recording a token")
     timeline = token_timeline(subject, layers_of_code(bundle), memory=memory, clock_mhz=found["clock_mhz"])
     assert subject.image is not None  # a bundle's subject has one
-    power = _power(bundle.core, found)
+    power = _power(bundle.core, found, activity)
     return {
         "bundle": _identity(bundle, str(folder)), "made": _made(), "headline": _headline(bundle.core, found, power), "evidence": EVIDENCE,
         "estimate": found, "cycles": cycles_by_cause(found), "timeline": timeline,
@@ -121,13 +122,16 @@ def _headline(core: CoreConfig, found: dict[str, Any], power: dict[str, Any]) ->
     return cards
 
 
-def _power(core: CoreConfig, found: dict[str, Any]) -> dict[str, Any]:
+def _power(core: CoreConfig, found: dict[str, Any], activity: Path | None) -> dict[str, Any]:
     """As ``trilobit power --json``, or why it is not known."""
     try:
         known_resources(core)
     except ConfigError as error:
+        if activity is not None:
+            raise
         return {"known": False, "why": str(error)}
-    return {"known": True} | token_power(core, found).to_dict()
+    measured = None if activity is None else measured_activity(core, activity)
+    return {"known": True} | token_power(core, found, measured).to_dict()
 
 
 def _board(core: CoreConfig, found: dict[str, Any]) -> dict[str, Any]:

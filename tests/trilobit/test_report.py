@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from run_support import make_bundle
 
-from trilobit import cli
+from trilobit import cli, reporting
 from trilobit.assembler.compiler.pipeline import compile_model
 from trilobit.drawing import Drawing, ink, lanes, ticks
+from trilobit.sim.activity import Activity, UnitActivity
 
 HOSTILE = """<script>alert('x')</script>"&{{ 7 * 7 }}"""
 
@@ -184,6 +185,25 @@ def test_a_core_of_which_nothing_is_known_and_a_bundle_without_a_report_say_so(t
     assert "Not known: expected a core with a known board" in words and "no device is kept for core tiny" in words
     assert data["program"]["excerpt"]["layer"] is None and data["program"]["excerpt"]["lines"][0].split() == ["wait"]
     assert "the bundle has no compiler's report of its vectors" in words and "energy a token" not in words
+
+
+def test_measured_activity_is_shown_by_unit_and_moves_the_power(tales, written, tmp_path, monkeypatch):
+    half = Activity(cycles=1000, units={"pc": UnitActivity(bits=100, toggles=75), "core": UnitActivity(bits=100, toggles=25)})
+    monkeypatch.setattr(reporting, "measured_activity", lambda core, path: half)
+    arguments = (tales, "-o", tmp_path / "page.html", "--activity", tmp_path / "a.saif", "--memory", "sdram", "--clock", "55")
+    power = verb("report", *arguments)["power"]
+    assert power["activity"]["share"] == 0.5 and power["activity"]["units"]["pc"] == {"bits": 100, "share": 0.75}
+    # Assumed were 5% and 20%; measured counts as it is, and twice for the high value.
+    for term, before in zip(power["terms"][:4], written[0]["power"]["terms"][:4], strict=True):
+        assert term["low_mw"] == pytest.approx(10 * before["low_mw"], rel=2e-2) and term["high_mw"] == pytest.approx(
+            5 * before["high_mw"], rel=2e-2
+        )
+    words = " ".join(" ".join(Page((tmp_path / "page.html").read_text()).words).split())
+    assert "50.00 % of the core's 200 register bits" in words.replace("50.00%", "50.00 %") and "pc 100 75.00%" in words
+    assert "What toggles" not in written[1]
+    make_bundle(tmp_path / "b", None)
+    refused = run(tmp_path / "b", "-o", tmp_path / "other.html", "--activity", tmp_path / "a.saif")
+    assert refused.exit_code == 2 and "expected a core with a known board" in refused.stderr and not (tmp_path / "other.html").exists()
 
 
 def test_a_batch_is_told_by_the_pass(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from trilobit.output import clock_option, json_option, memory_option, print_json, print_table
+from trilobit.output import activity_option, clock_option, json_option, memory_option, print_json, print_table
 
 DEFAULT_CORE = "ulx3s"
 WIDTH = 120
@@ -17,8 +17,7 @@ WIDTH = 120
               help=f"Core preset, or a YAML file with core parameters; {DEFAULT_CORE} if not given. A bundle has its own.")  # fmt: skip
 @memory_option
 @clock_option
-@click.option("--activity", "activity_path", metavar="FILE.saif", type=click.Path(path_type=Path, dir_okay=False),
-              help="Measured switching activity, from run --backend rtl --waves FILE.saif; else an assumed range.")  # fmt: skip
+@activity_option
 @json_option
 def command(
     what: str, core_name: str | None, memory_model: str | None, clock: float | None, activity_path: Path | None, as_json: bool

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import click
 
-from trilobit.output import clock_option, json_option, memory_option, print_json, print_table, quantity, status_line, write_text
+from trilobit.output import (
+    activity_option,
+    clock_option,
+    json_option,
+    memory_option,
+    print_json,
+    print_table,
+    quantity,
+    status_line,
+    write_text,
+)
 
 
 @click.command(name="report", short_help="Write a page about a bundle: timeline, resources, power.")
@@ -13,9 +23,11 @@ from trilobit.output import clock_option, json_option, memory_option, print_json
               help="The page: one HTML file that needs nothing beside it.")  # fmt: skip
 @memory_option
 @clock_option
+@activity_option
 @click.option("--backend", type=click.Choice(["cycles"]), default="cycles", show_default=True, help="Where cycles come from.")
 @json_option
-def command(bundle: Path, output: Path, memory_model: str | None, clock: float | None, backend: str, as_json: bool) -> None:
+def command(bundle: Path, output: Path, memory_model: str | None, clock: float | None, activity_path: Path | None, backend: str,
+            as_json: bool) -> None:  # fmt: skip
     """Write one HTML page about a compiled BUNDLE on its core: what it is, how fast and why, a timeline of a token, its program and
     memory image, ranges of its vectors, resources and power of the board. Each figure says how it is known, and which command shows it.
     """
@@ -32,7 +44,7 @@ def command(bundle: Path, output: Path, memory_model: str | None, clock: float |
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{output}: expected a file in a folder that is there, got none of that name; make it first")
     with status_line(quiet=as_json) as say:
-        data = bundle_report(bundle, memory=memory_model or "ideal", clock_mhz=clock, say=say)
+        data = bundle_report(bundle, memory=memory_model or "ideal", clock_mhz=clock, activity=activity_path, say=say)
         say("drawing")
         text = page(data)
     try:
