@@ -1,14 +1,16 @@
-"""Proofs of the queues, of the registers' scoreboard, of the activation buffers and of issue.
+"""Proofs of the queues, of the registers' scoreboard, of the activation buffers, of issue
+and of the memory port's sharing.
 
 Each proof is for all time, by induction. Three tests a unit: its contract is proved; the situations that the contract speaks of can be
 reached (else an assumption might have excluded them); and each of a list of wrong units is refuted, by the contract alone.
 """
 
 import pytest
-from proofs import activations, issue, queues, registers
+from amaranth.hdl import Mux, Signal
+from proofs import activations, issue, memory_port, queues, registers
 from proofs.solver import Harness, RefutedError, mutated, prove, reachable, refute
 
-from trilobit.hdl import actbuf, fifo, pc, regfile
+from trilobit.hdl import actbuf, fifo, memarb, memshare, pc, regfile
 
 INDUCTION_STEPS = 3
 CYCLES = 12  # a counterexample or a situation is looked for in so many cycles after reset
@@ -21,8 +23,39 @@ def assert_reachable(harness: Harness) -> None:
 
 def assert_refuted(harness: Harness, name: str) -> None:
     proof = refute(harness, name, steps=CYCLES)
-    assert any(name in broken for broken in proof.broken), f"no counterexample to {name!r} in {CYCLES} cycles"
-    print(f"refuted in {proof.steps} cycles: {'; '.join(proof.broken)}\n{proof.table()}")
+    assert proof.broken, f"no counterexample to {name!r} in {CYCLES} cycles"
+    print(f"refuted in {proof.steps} cycles: {proof.broken[0]}\n{proof.table()}")
+
+
+# ---- the solver ---------------------------------------------------------------------------------------------------------
+
+
+class Counter(Harness):
+    """Counts 0, 1, 2, 3, 4, 0 in three bits, and claims that it never gets to ``beyond``."""
+
+    def __init__(self, beyond: int):
+        super().__init__()
+        self.beyond = beyond
+
+    def build(self) -> None:
+        count = Signal(3, name="state")
+        self.m.d.sync += count.eq(Mux(count == 4, 0, count + 1))
+        self.properties["not beyond"] = count != self.beyond
+        self.shown["count"] = count
+        self.covers = {"the end": count == 4, "behind the end": count == 5}
+
+
+def test_a_property_is_proved_refuted_or_left_open():
+    assert prove(Counter(7), steps=4).steps == 3  # 5 and 6 lead to 7, but nothing leads to 5
+    with pytest.raises(AssertionError, match=r"not beyond: neither proved nor refuted in 1 cycles") as open_end:
+        prove(Counter(7), steps=1)
+    assert not isinstance(open_end.value, RefutedError)
+    with pytest.raises(RefutedError) as refuted:
+        prove(Counter(4), steps=8)
+    assert str(refuted.value).splitlines()[-1].split() == ["count", "0", "1", "2", "3", "4"]
+    assert not refute(Counter(4), "not beyond", steps=4).broken
+    assert refute(Counter(4), "not beyond", steps=5).broken == ("not beyond",)
+    assert reachable(Counter(7), steps=12) == {"the end": 4}
 
 
 # ---- queues -------------------------------------------------------------------------------------------------------------
@@ -208,3 +241,53 @@ FAST = ("lent registers are claimed", "stores go anywhere")
 def test_wrong_issue_is_refuted(wrong):
     old, new, broken = WRONG_ISSUE[wrong]
     assert_refuted(issue.Issue(source=mutated(pc, (old, new))), broken)
+
+
+# ---- the memory port ----------------------------------------------------------------------------------------------------
+
+PORTS = {"reads": (memory_port.Reads, memarb), "share": (memory_port.Share, memshare)}
+
+
+FEWER = ("OUTSTANDING = 16", "OUTSTANDING = 4")  # requests that may wait for their answers
+
+
+def test_reads_are_answered_to_the_side_that_asked():
+    prove(memory_port.Reads(source=mutated(memarb, FEWER)), steps=INDUCTION_STEPS)
+
+
+@pytest.mark.slow
+def test_reads_are_answered_to_the_side_that_asked_with_16_outstanding():
+    prove(memory_port.Reads(), steps=INDUCTION_STEPS)
+
+
+def test_one_write_at_a_time_has_the_memory_and_a_flushed_core_leaves_it():
+    prove(memory_port.Share(), steps=INDUCTION_STEPS)
+
+
+@pytest.mark.parametrize("kind", PORTS)
+def test_both_sides_ask_for_the_memory_in_the_proofs(kind):
+    assert_reachable(PORTS[kind][0]())
+
+
+WRONG_PORTS = {
+    "a full list takes a request": ("reads", "self.stream_valid) & room)", "self.stream_valid))", "no deadlock"),
+    "both readers are taken": ("reads", "self.rd_ready & room & ~self.ldst_valid)", "self.rd_ready & room)", "taken from one reader"),
+    "the stream owns all": ("reads", "Cat(self.rd_len, self.ldst_valid)", "Cat(self.rd_len, ~self.stream_valid)", "each beat goes"),
+    "a request ends with its first beat": ("reads", "left == owners.r_data[:8]", "left == 0", "each beat goes"),
+    "a second write begins": ("share", "mem.wr_valid.eq(request & ~owned)", "mem.wr_valid.eq(request)", "mutual exclusion"),
+    "both sides are taken": ("share", "~owned & ~host.wr_valid & ~flush)", "~owned & ~flush)", "taken from one side"),
+    "the core owns all": ("share", "owner.eq(host.wr_valid)", "owner.eq(~core.wr_valid)", "a response goes"),
+    "a beat too few": ("share", "beats.eq(mem.wr_len + 1)", "beats.eq(mem.wr_len)", "no beat is lost"),
+    "a flushed core still writes": ("share", "Mux(flush, 0, core.wdata_strobe)", "core.wdata_strobe", "each beat is"),
+    "a flushed core still asks": ("share", "~host.wr_valid & ~flush)", "~host.wr_valid)", "isn't taken"),
+    "a flushed write stands still": ("share", "core.wdata_valid | flush)", "core.wdata_valid)", "goes on without it"),
+    "busy a clock too late": ("share", "(outstanding != 0) | (added != 0)", "(outstanding != 0)", "core_busy"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG_PORTS)
+def test_a_wrong_memory_port_is_refuted(wrong):
+    kind, old, new, broken = WRONG_PORTS[wrong]
+    harness, source = PORTS[kind]
+    changes = [(old, new), *([FEWER] if kind == "reads" else [])]
+    assert_refuted(harness(source=mutated(source, *changes)), broken)

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,9 +68,13 @@ class Harness:
         self.assumptions[f"{name} stays"] = (signal < below) & (first | (signal == before))
         return signal
 
-    def rtlil(self) -> str:
-        """The harness with its conditions as outputs: ``assumed``, ``proved`` (all properties and invariants), ``property_N`` (each,
-        in that order), ``cover_N`` and ``shown`` values."""
+    def rtlil(self, goal: str = "") -> str:
+        """The harness as RTLIL, its conditions as outputs.
+
+        Args:
+            goal: ``cover`` for the covers as ``cover_N``. Else the properties and invariants, numbered on, as ``property_N``, all of them
+                as ``proved``, and the ``shown`` values; with a part of a property's name only this one, so that the rest costs nothing.
+        """
         m = self.m
         m.domains.sync = domain = ClockDomain(reset_less=True)
         self.build()
@@ -81,15 +85,23 @@ class Harness:
             m.d.comb += signal.eq(value)
             ports.append(signal)
 
-        everything = self.properties | self.invariants
-        for name, conditions in (("assumed", self.assumptions), ("proved", everything)):
-            output(name, Cat(Const(1, 1), *(Value.cast(condition).bool() for condition in conditions.values())).all())
-        for k, condition in enumerate(everything.values()):
-            output(f"property_{k}", Value.cast(condition).bool())
-        for k, condition in enumerate(self.covers.values()):
-            output(f"cover_{k}", Value.cast(condition).bool())
-        for name, value in self.shown.items():
-            output(name, value)
+        def all_of(conditions: Iterable[Value]) -> Value:
+            return Cat(Const(1, 1), *(Value.cast(condition).bool() for condition in conditions)).all()
+
+        output("assumed", all_of(self.assumptions.values()))
+        if goal == "cover":
+            for k, condition in enumerate(self.covers.values()):
+                output(f"cover_{k}", Value.cast(condition).bool())
+        else:
+            everything = self.properties | self.invariants
+            chosen = {name: condition for name, condition in self.properties.items() if goal in name} if goal else everything
+            assert len(chosen) == 1 or not goal, f"expected one property with {goal!r} in its name, found {list(chosen)}"
+            output("proved", all_of(chosen.values()))
+            for k, (name, condition) in enumerate(everything.items()):
+                if name in chosen:
+                    output(f"property_{k}", Value.cast(condition).bool())
+            for name, value in self.shown.items():
+                output(name, value)
         return rtlil.convert(m, name="top", ports=ports, emit_src=False)
 
 
@@ -132,7 +144,7 @@ def prove(harness: Harness, *, steps: int) -> Proof:
         RefutedError: there is a counterexample from reset.
         AssertionError: none within ``steps`` cycles, but no proof either.
     """
-    proof = _solve(harness, harness.rtlil(), "proved", f"-tempinduct -maxsteps {steps}")
+    proof = _solve(harness, "", f"-tempinduct -maxsteps {steps}")
     what = f"{type(harness).__name__}: {'; '.join(proof.broken)}"
     if not proof.proved and proof.from_reset:
         raise RefutedError(f"{what}: fails in the last cycle of\n{proof.table()}")
@@ -149,14 +161,12 @@ def refute(harness: Harness, name: str, *, steps: int) -> Proof:
     Returns:
         a proof that isn't ``proved``: with a trace, or with none if the property holds that long.
     """
-    text = harness.rtlil()
-    (number,) = (k for k, each in enumerate(harness.properties) if name in each)
-    return _solve(harness, text, f"property_{number}", f"-tempinduct -tempinduct-baseonly -maxsteps {steps}")
+    return _solve(harness, name, f"-tempinduct -tempinduct-baseonly -maxsteps {steps}")
 
 
 def reachable(harness: Harness, *, steps: int) -> dict[str, int]:
     """In which cycle each cover can be reached first, 0 the first after reset; one that can't in ``steps`` cycles is missing."""
-    text = harness.rtlil()
+    text = harness.rtlil("cover")
     names = list(harness.covers)
     runs = [f"tee -q -o out{k}.txt sat -tempinduct -tempinduct-baseonly -maxsteps {steps} -set assumed 1 -prove cover_{k} 0 -show cover_{k}"
             for k in range(len(names))]  # fmt: skip
@@ -165,10 +175,12 @@ def reachable(harness: Harness, *, steps: int) -> dict[str, int]:
     return {name: max(found) - 1 for name, found in zip(names, times, strict=True) if found}
 
 
-def _solve(harness: Harness, text: str, goal: str, mode: str) -> Proof:
-    conditions = [*harness.properties, *harness.invariants]
-    show = " ".join(f"-show {name}" for name in (*harness.shown, *(f"property_{k}" for k in range(len(conditions)))))
-    (out,) = _yosys(text, [f"tee -q -o out0.txt sat {mode} -set assumed 1 -prove {goal} 1 {show}"], 1)
+def _solve(harness: Harness, goal: str, mode: str) -> Proof:
+    text = harness.rtlil(goal)
+    conditions = {name: f"property_{k}" for k, name in enumerate([*harness.properties, *harness.invariants])}
+    conditions = {name: signal for name, signal in conditions.items() if goal in name and (name in harness.properties or not goal)}
+    show = " ".join(f"-show {name}" for name in (*harness.shown, *conditions.values()))
+    (out,) = _yosys(text, [f"tee -q -o out0.txt sat {mode} -set assumed 1 -prove proved 1 {show}"], 1)
     rounds = re.split(r"^\*\* Trying induction with length (\d+) \*\*$", out, flags=re.MULTILINE)
     assert len(rounds) > 2, f"Yosys ended early:\n{out[-2000:]}"
     steps, last_round = int(rounds[-2]), rounds[-1]
@@ -179,8 +191,7 @@ def _solve(harness: Harness, text: str, goal: str, mode: str) -> Proof:
         if time != "init":
             cycles.setdefault(int(time), {})[name] = int(bits.replace("x", "0"), 2)
     last = cycles[max(cycles)] if cycles else {}
-    conditions = conditions if goal == "proved" else [*harness.properties]
-    broken = tuple(name for k, name in enumerate(conditions) if not last.get(f"property_{k}", 1))
+    broken = tuple(name for name, signal in conditions.items() if not last.get(signal, 1))
     trace = tuple({name: cycles[t].get(name, 0) for name in harness.shown} for t in sorted(cycles))
     return Proof(False, steps, broken, trace, "[induction step" not in last_round and bool(cycles))
 
