@@ -171,7 +171,8 @@ class BundleRun:
                 "prompt": texts[0], "prompt_tokens": prompts[0], "text": sequences[0]["text"], "sequences": sequences,
                 "seed": self.seed, "temperature": self.temperature, "seconds": seconds,
             }  # fmt: skip
-            print_json(data | result_json(result))
+            uncounted = {} if self.target is None else {"weights": None}
+            print_json(data | result_json(result) | uncounted)
             return
         click.echo(self._summary(bundle, result, sum(map(len, shown.tokens)), len(prompts), seconds), err=True)
 

@@ -19,9 +19,13 @@ from trilobit.host.axi import AxiAccess
 from trilobit.host.backend import BoardBackend
 from trilobit.host.board import Board
 from trilobit.host.link import RefusedError
+from trilobit.isa.counters import STALLS
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import HostSettings
+from trilobit.sim.cycles_backend import CycleBackend
 from trilobit.sim.functional import FunctionalSimulator
+
+TIMELESS = ("issued", "matmul_beats", "ldst_read_beats", "write_beats", "saturated")  # counters that no memory's timing changes
 
 
 class BusRegisters:
@@ -119,6 +123,12 @@ async def a_bundle_runs_as_on_the_functional_simulator(dut):
     result, seen = await drive()
     assert result.halted and result.tokens == seen == expected.tokens and len(seen) == 4
     assert result.counters["cycles"] == result.cycles > 0 and result.retired == expected.retired
+    timed = CycleBackend(bundle.core, bundle.program, bundle.memory(), settings)
+    timed.push([1, 7])
+    counters = timed.run().counters  # with another memory: what does not depend on its time is the same
+    assert {name: result.counters[name] for name in TIMELESS} == {name: counters[name] for name in TIMELESS}
+    assert all(counters[name] for name in TIMELESS if name != "saturated")
+    assert sum(result.counters[f"stall_{cause}"] for cause in STALLS) + result.counters["issued"] == result.cycles
 
 
 @cocotb.test()

@@ -11,6 +11,7 @@ from trilobit.host.selftest import self_test
 from trilobit.host.simulated import SimulatedTransport
 from trilobit.sim.backend import HostSettings
 from trilobit.sim.board import BoardSimulator
+from trilobit.sim.cycles_backend import CycleBackend
 from trilobit.sim.functional import FunctionalSimulator
 
 
@@ -39,3 +40,9 @@ def test_the_shipped_model_writes_over_the_serial_line_what_the_functional_simul
         result = machine.run(seen.append)
     assert result.halted and result.tokens == seen == expected.tokens and len(seen) == 3
     assert result.counters["cycles"] == result.cycles > 0
+    timed = CycleBackend(bundle.core, bundle.program, bundle.memory(), settings)
+    timed.push([1, 48])
+    counters = timed.run().counters  # with another memory: what does not depend on its time is the same
+    same = ("issued", "matmul_beats", "ldst_read_beats", "write_beats", "saturated")
+    assert {name: result.counters[name] for name in same} == {name: counters[name] for name in same}
+    assert sum(n for name, n in result.counters.items() if name.startswith("stall_")) + counters["issued"] == result.cycles
