@@ -8,7 +8,7 @@ reached (else an assumption might have excluded them); and each of a list of wro
 import pytest
 from amaranth.hdl import Mux, Signal
 from proofs import activations, issue, memory_port, queues, registers
-from proofs.solver import Harness, RefutedError, mutated, prove, reachable, refute
+from proofs.solver import Harness, RefutedError, can_always_rest, mutated, prove, reachable, refute
 
 from trilobit.hdl import actbuf, fifo, memarb, memshare, pc, regfile
 
@@ -56,6 +56,24 @@ def test_a_property_is_proved_refuted_or_left_open():
     assert not refute(Counter(4), "not beyond", steps=4).broken
     assert refute(Counter(4), "not beyond", steps=5).broken == ("not beyond",)
     assert reachable(Counter(7), steps=12) == {"the end": 4}
+
+
+HARNESSES = {
+    "small queue": lambda: queues.SmallQueue(4), "block queue": lambda: queues.BlockQueue(4),
+    "registers": lambda: registers.Register(words=3, reads=2, writes=2), "activation buffers": activations.Activations,
+    "issue": issue.Issue, "reads": memory_port.Reads, "memory port": memory_port.Share,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HARNESSES)
+def test_no_assumption_ends_a_sequence_of_inputs(kind):
+    assert can_always_rest(HARNESSES[kind]())
+
+
+def test_an_assumption_that_leaves_no_way_on_is_found():
+    harness = Counter(7)
+    harness.assumptions["a dead end"] = harness.free("wish") | harness.free("hope")
+    assert not can_always_rest(harness)
 
 
 # ---- queues -------------------------------------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ class Share(Harness):
             self.inputs += [port.rd_valid, port.rd_len, port.wr_valid, port.wr_addr, port.wr_len]
             self.inputs += [port.wdata_valid, port.wdata, port.wdata_strobe]
         self.inputs += [reads.stream_ready, reads.ldst_ready, reads.stream_rdata_valid, reads.ldst_rdata_valid, reads.rd_valid]
+        self.rest["core_flush"] = 1  # it may begin at any time, not end
         # A write at a time: whose, and its beats to come.
         busy, of_host, beats = Signal(name="write_in_flight"), Signal(name="write_of_host"), Signal(9, name="beats_left")
         asked, moved = mem.wr_valid & mem.wr_ready, mem.wdata_valid & mem.wdata_ready

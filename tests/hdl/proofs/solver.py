@@ -20,7 +20,7 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Signal, Value
 
-__all__ = ["Harness", "Proof", "RefutedError", "driven", "mutated", "opened", "prove", "reachable", "refute"]
+__all__ = ["Harness", "Proof", "RefutedError", "can_always_rest", "driven", "mutated", "opened", "prove", "reachable", "refute"]
 
 RUN = "import sys; from pyosys import libyosys as y; d = y.Design(); [y.run_pass(p, d) for p in sys.argv[1:]]"
 # Every register as a plain one, every memory as registers, one cell a bit: what no property depends on goes, bit by bit.
@@ -39,6 +39,7 @@ class Harness:
         assumptions, properties: name -> condition that holds in every cycle.
         invariants: the same, about registers inside; they help the induction, are proved with the properties, and promise nothing.
         covers: name -> condition that is met in some cycle, so that no proof is empty.
+        rest: signal's name -> value of an input at rest, where that isn't 0.
         shown: name -> value, in counterexamples.
     """
 
@@ -50,6 +51,8 @@ class Harness:
         self.invariants: dict[str, Value] = {}
         self.covers: dict[str, Value] = {}
         self.shown: dict[str, Value] = {}
+        self.rest: dict[str, int] = {}
+        self.constants: list[Signal] = []
 
     def build(self) -> None:
         raise NotImplementedError
@@ -63,22 +66,26 @@ class Harness:
     def constant(self, name: str, below: int) -> Signal:
         """A number from 0 that the solver chooses once: a proof with it holds for each of its values."""
         signal = self.free(name, range(below))
+        self.constants.append(signal)
         first, before = Signal(init=1, name=f"{name}_first"), Signal.like(signal, name=f"{name}_before")
         self.m.d.sync += [first.eq(0), before.eq(signal)]
-        self.assumptions[f"{name} stays"] = (signal < below) & (first | (signal == before))
+        self.assumptions[f"constant {name}"] = (signal < below) & (first | (signal == before))
         return signal
 
     def rtlil(self, goal: str = "") -> str:
         """The harness as RTLIL, its conditions as outputs.
 
         Args:
-            goal: ``cover`` for the covers as ``cover_N``. Else the properties and invariants, numbered on, as ``property_N``, all of them
-                as ``proved``, and the ``shown`` values; with a part of a property's name only this one, so that the rest costs nothing.
+            goal: ``cover`` for the covers as ``cover_N``; ``rest`` for the assumptions alone, with inputs at rest. Else the properties and
+                invariants, numbered on, as ``property_N``, all of them as ``proved``, and the ``shown`` values; with a part of a property's
+                name only this one, so that the rest costs nothing.
         """
         m = self.m
         m.domains.sync = domain = ClockDomain(reset_less=True)
         self.build()
-        ports: list[Signal] = [domain.clk, *self.inputs]
+        resting = [signal for signal in self.inputs if goal == "rest" and all(signal is not each for each in self.constants)]
+        m.d.comb += [signal.eq(self.rest.get(signal.name, 0)) for signal in resting]
+        ports: list[Signal] = [domain.clk, *(self.constants if goal == "rest" else self.inputs)]
 
         def output(name: str, value) -> None:
             signal = Signal.like(Value.cast(value), name=name)
@@ -88,8 +95,10 @@ class Harness:
         def all_of(conditions: Iterable[Value]) -> Value:
             return Cat(Const(1, 1), *(Value.cast(condition).bool() for condition in conditions)).all()
 
-        output("assumed", all_of(self.assumptions.values()))
-        if goal == "cover":
+        output("assumed", all_of(c for name, c in self.assumptions.items() if goal != "rest" or not name.startswith("constant ")))
+        if goal == "rest":
+            pass
+        elif goal == "cover":
             for k, condition in enumerate(self.covers.values()):
                 output(f"cover_{k}", Value.cast(condition).bool())
         else:
@@ -173,6 +182,14 @@ def reachable(harness: Harness, *, steps: int) -> dict[str, int]:
     outs = _yosys(text, runs, len(names))
     times = [[int(time) for time, *_ in ROW.findall(out) if time != "init"] for out in outs]
     return {name: max(found) - 1 for name, found in zip(names, times, strict=True) if found}
+
+
+def can_always_rest(harness: Harness) -> bool:
+    """Whether inputs at rest satisfy every assumption in any state: then assumptions end no sequence of inputs early."""
+    text = harness.rtlil("rest")
+    commands = ["setattr -unset init w:*", "tee -q -o out0.txt sat -tempinduct -tempinduct-baseonly -maxsteps 1 -prove assumed 1"]
+    (out,) = _yosys(text, commands, 1)
+    return "proved base case for 1 steps: SUCCESS" in out
 
 
 def _solve(harness: Harness, goal: str, mode: str) -> Proof:
