@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from trilobit.errors import ModelError
 
-__all__ = ["END", "character_tokenizer", "encode", "load_tokenizer", "read_texts", "train_tokenizer"]
+__all__ = ["END", "character_tokenizer", "characters_of", "encode", "load_tokenizer", "read_texts", "train_tokenizer"]
 
 END = "<|end|>"  # id 0: closes a document
 UNKNOWN = "<|unk|>"  # id 1: a character outside printable ASCII
@@ -97,9 +97,23 @@ def read_texts(files: Sequence[str | Path]) -> str:
     return "".join(parts)
 
 
+def _documents(text: str) -> list[str]:
+    """Document by document a text is encoded many times faster than as one string. The mark takes the line ends around it along."""
+    return re.findall(rf".*?{re.escape(END)}\s*|.+\Z", text, re.DOTALL)
+
+
 def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """Token ids of a text, [T] int64, without anything added before or after."""
-    # Document by document: many times faster than one long string. The mark takes the line ends around it along.
-    documents = re.findall(rf".*?{re.escape(END)}\s*|.+\Z", text, re.DOTALL)
-    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(documents, add_special_tokens=False)]
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(_documents(text), add_special_tokens=False)]
     return np.concatenate([np.asarray(part, dtype=np.int64) for part in ids] or [np.zeros(0, np.int64)])
+
+
+def characters_of(tokenizer: Tokenizer, text: str, count: int) -> int:
+    """Characters of a text that its first ``count`` tokens stand for; slower than :func:`encode`."""
+    start = 0
+    for document in _documents(text):
+        ends = [end for _, end in tokenizer.encode(document, add_special_tokens=False).offsets]
+        if count <= len(ends):
+            return start + (ends[count - 1] if count else 0)
+        start, count = start + len(document), count - len(ends)
+    return start

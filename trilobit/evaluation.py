@@ -81,7 +81,7 @@ def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = 
     Raises:
         ModelError: a file that can't be read, or a text with fewer tokens than streams.
     """
-    from trilobit.model.data import encode, load_tokenizer
+    from trilobit.model.data import characters_of, encode, load_tokenizer
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def read_text(path: Path, tokenizer_file: Path, start: int, limit: int | None = 
     limit -= limit % streams
     if limit < len(targets):
         targets = targets[:limit]
-        characters = len(tokenizer.decode(targets.tolist(), skip_special_tokens=False))
+        characters = characters_of(tokenizer, text, limit)
     if not len(targets):
         raise ModelError(f"{path}: expected a text of at least {streams} tokens to score, got an empty or a shorter one")
     return Text(np.concatenate([[start], targets[:-1]]), targets, characters)

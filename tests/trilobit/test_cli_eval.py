@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from trilobit.assembler.bundle import load_bundle
 from trilobit.assembler.compiler.pipeline import compile_model, resolve
 from trilobit.cli import main
-from trilobit.evaluation import FLOOR_NOISE, Tally, log_softmax
+from trilobit.evaluation import FLOOR_NOISE, Tally, log_softmax, read_text
 from trilobit.isa.core import load_core
 
 TEXT = "Once upon a time there was a little girl who lived with her mother in a house at the edge of the wood.\n"
@@ -43,6 +43,19 @@ def test_program_is_close_to_the_reference(bundles):
     assert reference["tokens"] == data["tokens"]
     assert 0 < reference["kl"] < 5e-3 and reference["top1_agreement"] > 0.9  # its floor: itself with noise on its embeddings
     assert data["saturations"] == 0 and reference["saturations"] is None
+
+
+def test_characters_of_a_text_that_is_cut_are_those_that_its_tokens_stand_for(tmp_path):
+    """End marks take the line ends around them along, and each byte that the vocabulary lacks is a token: decoded, neither is as long."""
+    (tmp_path / "text.txt").write_text("A king.\n<|end|>\nA \u00e9 queen.\n<|end|>\n" * 2, encoding="utf-8")
+    tokenizer = resolve("tales") / "tokenizer.json"
+    # A, king, ., the mark, A, a space, two bytes of one character, queen, ., the mark
+    ends = [1, 6, 7, 16, 17, 18, 19, 19, 25, 26, 35]
+    for limit, end in enumerate([*ends, *(35 + end for end in ends)], 1):
+        text = read_text(tmp_path / "text.txt", tokenizer, 0, limit)
+        assert (len(text.targets), text.characters) == (limit, end)
+    assert read_text(tmp_path / "text.txt", tokenizer, 0).characters == 70
+    assert read_text(tmp_path / "text.txt", tokenizer, 0, 11, streams=4).characters == 19
 
 
 def test_reference_under_noise_is_near_itself_and_repeats():
