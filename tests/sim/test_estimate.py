@@ -111,8 +111,21 @@ def test_on_chip_memories_are_those_of_the_verilog(batch):
     sizes = Counter((int(width) + 1) * (int(depth) + 1) for width, depth in declared)
     claimed = on_chip_memories(core)
     registers, norm = claimed.pop("vector registers"), claimed.pop("norm buffer")
+    tables = claimed.pop("function tables") - batch * 35 * 1024  # the noise's
+    assert tables == batch * core.lanes * 256 * (28 + 30) and sizes[256 * 28] == sizes[256 * 30] == batch * core.lanes
     assert sizes[registers // 8] >= 8 and sizes[norm // core.word_elements] >= core.word_elements
     assert all(sizes[bits] for bits in claimed.values()), f"{claimed} of {sizes}"
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_no_block_memory_of_the_verilog_is_left_out(batch):
+    """All memories of more than 64 words together, and nothing twice; the load's queues are as short as others that are not counted."""
+    core = load_core("ulx3s", batch)
+    declared = re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\]", core_verilog(core))
+    claimed = on_chip_memories(core)
+    assert sum((int(width) + 1) * (int(depth) + 1) for width, depth in declared if int(depth) >= 64) == sum(
+        bits for name, bits in claimed.items() if name not in ("load queue", "stream landing queue")
+    )
 
 
 def test_roofline_share_is_one_when_every_beat_is_weights():
