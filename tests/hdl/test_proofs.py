@@ -1,5 +1,5 @@
-"""Proofs of the queues, of the registers' scoreboard, of the activation buffers, of issue
-and of the memory port's sharing.
+"""Proofs of the queues, the registers' scoreboard, the activation buffers, issue, the row-wise unit's control
+and the sharing of the memory port: docs/decisions/0007-proofs.md.
 
 Each proof is for all time, by induction. Three tests a unit: its contract is proved; the situations that the contract speaks of can be
 reached (else an assumption might have excluded them); and each of a list of wrong units is refuted, by the contract alone.
@@ -7,10 +7,10 @@ reached (else an assumption might have excluded them); and each of a list of wro
 
 import pytest
 from amaranth.hdl import Mux, Signal
-from proofs import activations, issue, memory_port, queues, registers
+from proofs import activations, issue, memory_port, queues, registers, rowwise_control
 from proofs.solver import Harness, RefutedError, can_always_rest, mutated, prove, reachable, refute
 
-from trilobit.hdl import actbuf, fifo, memarb, memshare, pc, regfile
+from trilobit.hdl import actbuf, fifo, memarb, memshare, pc, regfile, rowwise
 
 INDUCTION_STEPS = 1  # what holds in one cycle holds in the next: the invariants are strong enough
 CYCLES = 12  # a counterexample or a situation is looked for in so many cycles after reset
@@ -21,9 +21,9 @@ def assert_reachable(harness: Harness) -> None:
     assert found.keys() == harness.covers.keys(), f"not reached in {CYCLES} cycles: {sorted(harness.covers.keys() - found.keys())}"
 
 
-def assert_refuted(harness: Harness, name: str) -> None:
-    proof = refute(harness, name, steps=CYCLES)
-    assert proof.broken, f"no counterexample to {name!r} in {CYCLES} cycles"
+def assert_refuted(harness: Harness, name: str, *, steps: int = CYCLES) -> None:
+    proof = refute(harness, name, steps=steps)
+    assert proof.broken, f"no counterexample to {name!r} in {steps} cycles"
     print(f"refuted in {proof.steps} cycles: {proof.broken[0]}\n{proof.table()}")
 
 
@@ -62,6 +62,7 @@ HARNESSES = {
     "small queue": lambda: queues.SmallQueue(4), "block queue": lambda: queues.BlockQueue(4),
     "registers": lambda: registers.Register(words=3, reads=2, writes=2), "activation buffers": activations.Activations,
     "issue": issue.Issue, "reads": memory_port.Reads, "memory port": memory_port.Share,
+    "row-wise unit": rowwise_control.RowWiseControl,
 }  # fmt: skip
 
 
@@ -255,13 +256,50 @@ WRONG_ISSUE = {
     "tokens aren't looked at": ('i.faulty | (i.is_("emb") & compared & too_high)', "i.faulty", "token has a row"),
     "the token before is looked at": ("compares = i_valid & ~advance & ~token_pending", "compares = i_valid & ~advance", "token has a row"),
 }
-FAST = ("lent registers are claimed", "stores go anywhere")
+FAST = "stores go anywhere"
 
 
-@pytest.mark.parametrize("wrong", [pytest.param(wrong, marks=() if wrong in FAST else pytest.mark.slow) for wrong in WRONG_ISSUE])
+@pytest.mark.parametrize("wrong", [pytest.param(wrong, marks=() if wrong == FAST else pytest.mark.slow) for wrong in WRONG_ISSUE])
 def test_wrong_issue_is_refuted(wrong):
     old, new, broken = WRONG_ISSUE[wrong]
     assert_refuted(issue.Issue(source=mutated(pc, (old, new))), broken)
+
+
+# ---- the row-wise unit: what the registers' proof assumes of a unit -----------------------------------------------------
+
+
+def test_the_row_wise_unit_reads_and_writes_words_in_order_when_it_may_and_retires_on_time():
+    prove(rowwise_control.RowWiseControl(), steps=INDUCTION_STEPS)
+
+
+def test_the_row_wise_unit_waits_and_goes_on_in_the_proofs():
+    assert_reachable(rowwise_control.RowWiseControl())
+
+
+WRONG_ROW_WISE = {
+    "the destination isn't waited for": ("(may_read & (self.write.ok | argmax))", "may_read", "a word enters only when"),
+    "argmax waits for a destination": ("(may_read & (self.write.ok | argmax))", "(may_read & self.write.ok)", "progress"),
+    "b isn't waited for": ("& (self.b.ok | ~uses_b) &", "&", "read only when ok"),
+    "argmax reads a word for each element": ("self.a.en.eq(enter & ~more & uses_a)", "self.a.en.eq(enter & uses_a)", "read in order"),
+    "the last word is left out": ("(word == last_word) &", "(word + 1 == last_word) &", "no instruction is left"),
+    "written to the register of the word that enters": ("self.write.reg.eq(entry20.vd)", "self.write.reg.eq(vd)", "instruction's register"),
+    "the next instruction's words are counted on": ("Mux(last20, 0, written + 1)", "written + 1", "instruction's register"),
+    "the next destination comes a cycle early": (
+        "(flight[18 - 1] & lasts.at(18))", "(flight[17 - 1] & lasts.at(17))", "instruction's register"),
+    "retires with each word": ("(valid21 & lasts.at(21))", "(valid21 | lasts.at(21))", "instruction retires"),
+}  # fmt: skip
+
+
+AT_THE_END = ("instruction's register", "instruction retires")  # of the pipeline: refuted after more than 20 cycles
+
+
+@pytest.mark.parametrize("wrong", [
+    pytest.param(wrong, marks=pytest.mark.slow if case[2] in AT_THE_END else ()) for wrong, case in WRONG_ROW_WISE.items()
+])  # fmt: skip
+def test_a_wrong_row_wise_unit_is_refuted(wrong):
+    old, new, broken = WRONG_ROW_WISE[wrong]
+    harness = rowwise_control.RowWiseControl(source=mutated(rowwise, (old, new)))
+    assert_refuted(harness, broken, steps=rowwise.RETIRE_LATENCY + CYCLES)
 
 
 # ---- the memory port ----------------------------------------------------------------------------------------------------
