@@ -76,7 +76,7 @@ def read_prompts(path: Path) -> list[str]:
         ConfigError: not readable, or without a prompt.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut at form feeds and the like
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--prompts: expected a UTF-8 text file, one prompt a line; can't read {path}: {error}") from error
     prompts = [line for line in lines if line.strip()]

@@ -1,6 +1,9 @@
 """``trilobit run`` of several sequences a pass: prompts to slots, the text of each in its place, and the same tokens as alone."""
 
+import gc
 import json
+import warnings
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +68,14 @@ def test_prompts_come_from_a_file_too(bundles, tmp_path):
     (tmp_path / "none.txt").write_text("\n \n")
     assert "expected a prompt a line in" in invoke("run", bundles[4], "--prompts", tmp_path / "none.txt", code=2).stderr
     assert "one prompt a line; can't read" in invoke("run", bundles[4], "--prompts", tmp_path / "nothing", code=2).stderr
+
+
+def test_nothing_but_a_line_end_parts_prompts_of_a_file_and_a_mark_at_its_start_is_no_text(bundles, tmp_path):
+    """Form feeds and the separators of Unicode are characters of a prompt; Windows' editors begin a file with a byte order mark."""
+    prompts = ["a\x0cb", "c\u2028d\x1ee", " f"]
+    (tmp_path / "p.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(prompts).encode() + b"\r\n")
+    data = json.loads(invoke("run", bundles[4], "--prompts", tmp_path / "p.txt", "-n", "2", "--json").stdout)
+    assert [sequence["prompt"] for sequence in data["sequences"]] == prompts
 
 
 def test_more_prompts_than_slots_are_refused(bundles):
@@ -149,3 +160,15 @@ def test_compile_overrides_the_presets_batch(tmp_path):
 def test_boards_and_the_wrapper_have_one_sequence(tmp_path, arguments):
     message = invoke("verilog", *arguments, "--batch", 2, "-o", tmp_path, code=2).stderr
     assert "board tops and the AXI wrapper serve one sequence" in message and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["--board", "ulx3s_85f"], ["--wrapper", "axi"]])
+def test_a_core_of_several_sequences_is_refused_before_any_of_its_hardware_is_made(tmp_path, arguments):
+    """A line of the tool's own and nothing of Amaranth's about parts that were not used."""
+    (tmp_path / "core.yaml").write_text((files("trilobit.isa") / "presets" / "ulx3s.yaml").read_text() + "batch: 2\n")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        message = invoke("verilog", *arguments, "--core", tmp_path / "core.yaml", "-o", tmp_path / "out", code=2).stderr
+        gc.collect()
+    assert "serve one sequence" in message and not (tmp_path / "out").exists()
+    assert [str(warning.message) for warning in seen] == []

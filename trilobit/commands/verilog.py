@@ -30,8 +30,8 @@ def command(
     """
     from trilobit.errors import ConfigError
 
-    if batch not in (None, 1) and (wrapper or board_name):
-        raise ConfigError(f"expected --core alone with --batch {batch}: board tops and the AXI wrapper serve one sequence")
+    if batch is not None and (wrapper or board_name):
+        _check_batch(batch)
     if wrapper is not None:
         if board_name is not None:
             raise ConfigError("expected --wrapper or --board, got both")
@@ -46,6 +46,13 @@ def command(
         _write_core(core_name, batch, output, as_json)
     else:
         raise ConfigError("expected --core, --board or both, got neither")
+
+
+def _check_batch(batch: int) -> None:
+    from trilobit.errors import ConfigError
+
+    if batch != 1:
+        raise ConfigError(f"expected --core alone with a batch of {batch}: board tops and the AXI wrapper serve one sequence")
 
 
 def _write_core(core_name: str, batch: int | None, output: Path, as_json: bool) -> None:
@@ -82,6 +89,7 @@ def _write_wrapper(core_name: str | None, bundle_folder: Path | None, output: Pa
     if core_name is None and bundle is None:
         raise ConfigError("expected --core or --bundle with --wrapper, got neither")
     config = load_core(core_name) if core_name else bundle.core  # type: ignore[union-attr]
+    _check_batch(config.batch)
     if bundle is not None and bundle.core.beat_bytes != config.beat_bytes:
         raise ConfigError(f"expected a bundle for {config.beat_bytes} bytes a beat, got one for {bundle.core.beat_bytes}")
     try:
@@ -118,8 +126,11 @@ def _write_board(board_name: str, core_name: str | None, output: Path, as_json: 
     if board_name not in {**BOARDS, **VENDOR_BOARDS}:
         onchip = sorted("onchip_" + name.removeprefix("ulx3s_") for name in BOARDS)
         raise ConfigError(f"expected a board ({', '.join([*sorted(BOARDS), *onchip, *sorted(VENDOR_BOARDS)])}), got {board_name!r}")
+    core = load_core(core_name) if core_name else None
+    if core is not None:
+        _check_batch(core.batch)
     write = project_files if board_name in VENDOR_BOARDS else board_files
-    _print_board(write(board_name, load_core(core_name) if core_name else None), output, as_json)
+    _print_board(write(board_name, core), output, as_json)
 
 
 def _write_onchip(board_name: str, core_name: str | None, bundle: Path | None, output: Path, as_json: bool) -> None:
