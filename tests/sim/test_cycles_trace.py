@@ -115,6 +115,35 @@ def test_the_file_is_a_perfetto_trace_with_these_slices(tmp_path):
     )
 
 
+def covered(slices) -> int:
+    """Cycles in which one slice at least lies."""
+    total = end = 0
+    for item in sorted(slices, key=lambda item: item.begin):
+        total += max(item.begin + item.cycles - max(item.begin, end), 0)
+        end = max(end, item.begin + item.cycles)
+    return total
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_slices_add_up_to_the_counters(number, seed):
+    """Issued and stalled cycles are all cycles; a unit is busy from the cycle behind an issue on, for as long as it has a slice."""
+    case = random_case(np.random.default_rng([seed, number]), TINY, 60)
+    with CycleModel(case.program, TINY, f"latency:{1 + 5 * number}", case.settings) as model:
+        for (tokens,) in case.prompts:
+            model.push(tokens)
+        model.trace()
+        model.run()
+        tracks, counters = timeline(case.program, model.trace_records()).tracks, model.result().counters
+    assert sum(len(tracks[name]) for name in ("issue", *UNITS[:-1])) == counters["issued"]
+    assert sum(item.cycles for item in tracks["stalls"]) + counters["issued"] == counters["cycles"]
+    for unit in UNITS[:-1]:
+        assert 0 <= covered(tracks[unit]) - counters[f"busy_{unit}"] <= 2 * len(tracks[unit]), unit
+        for item in tracks[unit]:
+            word = ISA.decode(case.program.code[item.details["pc"]])
+            assert item.name == word.name and word.opcode.unit == unit
+            assert {name: item.details[name] for name in word.values} == dict(word.values)
+
+
 def test_a_trace_needs_a_folder(tmp_path):
     with pytest.raises(ConfigError, match="expected to write a trace there"):
         write_trace(tmp_path / "none" / "run.pftrace", chain(), traced(chain())[0])
