@@ -1,17 +1,24 @@
 """The core packaged for other flows: what tools read is well-formed and says what the Verilog has."""
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
+import trilobit
+from trilobit.cli import main
 from trilobit.hdl.axi_map import AXI_MAP
 from trilobit.hdl.ip import TOP, ip_files, memory_image
 from trilobit.isa.core import load_core
+from trilobit.isa.program import Program
 from trilobit.sim.toolchain import VERILATOR
 
+TOY = Path(__file__).resolve().parents[1] / "model" / "data" / "toy"
 SPACE = {"x": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}
 
 
@@ -72,3 +79,18 @@ def test_the_verilog_is_lint_clean(files, tmp_path):
 def test_the_memory_image_has_a_beat_a_line():
     text = memory_image(np.arange(10, dtype=np.uint8), 4)
     assert text.split() == ["03020100", "07060504", "00000908"]
+
+
+def test_a_bundle_s_image_and_program_are_written_byte_by_byte(tmp_path, monkeypatch):
+    """What $readmemh puts into words of a beat, low byte first, is the window's memory: the image, then zeros; the program word by word."""
+    monkeypatch.setattr("trilobit.hdl.ip.ip_files", lambda config: {})
+    trilobit.compile(TOY, load_core("tiny"), tmp_path / "bundle")
+    result = CliRunner().invoke(main, ["verilog", "--wrapper", "axi", "--bundle", str(tmp_path / "bundle"), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "out" / "memory.hex").read_text().split()
+    assert {len(line) for line in lines} == {8}
+    memory = b"".join(int(line, 16).to_bytes(4, "little") for line in lines)
+    image, manifest = (tmp_path / "bundle" / "image.bin").read_bytes(), json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert memory == image.ljust(manifest["window_size"], b"\0") and any(image)
+    words = [int(line, 16) for line in (tmp_path / "out" / "program.hex").read_text().split()]
+    assert words == Program.load(tmp_path / "bundle" / "program.bin").code
