@@ -23,11 +23,8 @@ def plot_log(folder: str | Path) -> Path | None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot([entry["tokens"] for entry in log], [entry["loss"] for entry in log], linewidth=0.8, label="training batch", gid="loss")
-    held = {entry["held_out_step"]: entry for entry in log if entry["held_out_loss"] is not None}
-    tokens_a_step = log[-1]["tokens"] / log[-1]["step"]
-    axes.plot(
-        [step * tokens_a_step for step in held], [entry["held_out_loss"] for entry in held.values()], "o-", label="held out", gid="held-out"
-    )
+    held = [entry for entry in log if entry["held_out_step"] == entry["step"]]
+    axes.plot([entry["tokens"] for entry in held], [entry["held_out_loss"] for entry in held], "o-", label="held out", gid="held-out")
     axes.set(xlabel="tokens", ylabel="loss, nats per token")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -40,7 +40,15 @@ __all__ = ["TrainingConfig", "calibration_sample", "load_config", "main", "train
 
 CALIBRATION_TOKENS = 20_480
 # The record before the first step.
-_START: dict[str, Any] = {"seconds": 0.0, "held_out_loss": None, "held_out_step": 0, "best_loss": None, "best_step": 0}
+_START: dict[str, Any] = {
+    "step": 0,
+    "tokens": 0,
+    "seconds": 0.0,
+    "held_out_loss": None,
+    "held_out_step": 0,
+    "best_loss": None,
+    "best_step": 0,
+}
 
 
 def load_config(path: str | Path) -> tuple[Any, TrainingConfig]:
@@ -106,7 +114,7 @@ def train(
     held_out = torch.from_numpy(np.asarray(ids[cut : len(ids)], dtype=np.int64)).to(processes.device)
     first, record = 0, dict(_START)
     if resume:
-        record = run.resume(out)
+        record = _START | run.resume(out)  # older checkpoints may have no tokens
         first = record["step"]
     started = time.monotonic() - record["seconds"]
     log_path = out / "log.jsonl"
@@ -133,7 +141,7 @@ def train(
                 progress.update(task, note=f"loss {loss:.3f}")
             if done % config.checkpoint_every == 0 or last:
                 run.wait()
-                run.save(out, record | _place(run, done, time.monotonic() - started))
+                run.save(out, record | _place(run, done, time.monotonic() - started, record))
             progress.update(task, completed=done)
     run.wait()
     run.load(run.result)
@@ -172,21 +180,21 @@ def _evaluate(run: Run, held_out: torch.Tensor, step: int, record: dict[str, Any
 def _record(run: Run, done: int, loss: float, seconds: float, before: dict[str, Any]) -> dict[str, Any]:
     if not math.isfinite(loss):
         raise ModelError(f"training: the loss is {loss} after {done} steps; lower learning_rate or raise warmup_steps")
-    place = _place(run, done, seconds)
+    place = _place(run, done, seconds, before)
     kept = {key: before[key] for key in ("held_out_loss", "held_out_step", "best_loss", "best_step")}
     return {
         **place,
         "loss": loss,
         "gradient_norm": float(run.norm),
         "learning_rate": run.config.learning_rate_at(done - 1),
-        "tokens_per_second": round((place["tokens"] - before.get("tokens", 0)) / max(seconds - before["seconds"], 1e-9)),
+        "tokens_per_second": round((place["tokens"] - before["tokens"]) / max(seconds - before["seconds"], 1e-9)),
         **kept,
     }
 
 
-def _place(run: Run, done: int, seconds: float) -> dict[str, Any]:
+def _place(run: Run, done: int, seconds: float, before: dict[str, Any]) -> dict[str, Any]:
     """How far a run is: what the rate of the next line counts from, also where a checkpoint lies between two lines."""
-    tokens = done * run.config.batch_size * run.config.context
+    tokens = before["tokens"] + (done - before["step"]) * run.config.batch_size * run.config.context
     return {"step": done, "tokens": tokens, "epochs": round(tokens / run.batches.tokens, 3), "seconds": round(seconds, 3)}
 
 

@@ -351,6 +351,15 @@ def test_the_log_counts_tokens_time_and_rates_also_of_a_run_that_was_resumed_bet
     assert record == log[-1]
 
 
+def test_tokens_go_on_counting_where_a_run_is_resumed_with_another_context(tmp_path, seconds):
+    """12 steps of 4 x 16 tokens, then as many of 4 x 8."""
+    geometry = model_config(GEOMETRY)
+    train(text_ids(), geometry, TrainingConfig(**{**TRAINING, "steps": 12}), tmp_path, device="cpu", quiet=True)
+    train(text_ids(), geometry, TrainingConfig(**{**TRAINING, "context": 8}), tmp_path, resume=True, device="cpu", quiet=True)
+    log = [(entry["step"], entry["tokens"], entry["tokens_per_second"]) for entry in read_log(tmp_path)]
+    assert log == [(8, 512, 64), (12, 768, 64), (16, 896, 32), (20, 1024, 32), (24, 1152, 32)]
+
+
 def test_the_logged_norm_is_that_of_the_gradient_before_it_is_clipped(tmp_path):
     """A learning rate so small that the weights stay: the last line's loss and norm computed once more without the trainer."""
     values = {**TRAINING, "steps": 1, "warmup_steps": 0, "learning_rate": 1e-12, "weight_decay": 0.0, "clip": 0.01}
