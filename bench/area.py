@@ -131,8 +131,8 @@ python bench/area.py --write
 ```
 
 PRESET is a preset, a YAML file or one of {", ".join(f"`{name}`" for name in VARIANTS)}; families are
-{", ".join(f"`{family}` ({name})" for family, name in FAMILIES.items())}. A core of 4 bytes a beat takes
-minutes, one of 64 much longer; modules that were counted before are not synthesised again.
+{", ".join(f"`{family}` ({name})" for family, name in FAMILIES.items())}. A core takes half a
+minute to some minutes; modules that were counted before are not synthesised again.
 
 - LUTs: LUT1 to LUT6 and inverters (AMD), ALUTs but those in carry chains (Cyclone V), LUT4 (ECP5). As memory: distributed RAM and
   shift registers, in LUTs.
