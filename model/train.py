@@ -39,6 +39,7 @@ from trilobit.output import output_folder
 __all__ = ["TrainingConfig", "calibration_sample", "load_config", "main", "train"]
 
 CALIBRATION_TOKENS = 20_480
+COUNTED_TOKENS = 1 << 20  # of the held-out part, whose characters a token are counted
 # The record before the first step.
 _START: dict[str, Any] = {
     "step": 0,
@@ -285,7 +286,9 @@ def main(
         ids = TokenShards(out / "tokens")
         model, record = train(ids, geometry, config, out, resume=resume, quiet=quiet, processes=processes)
         if processes.is_first:
-            record["held_out_bits_per_character"] = bits_per_character(record["held_out_loss"], len(ids), ids.characters)
+            held_out = np.asarray(ids[config.split(len(ids)) :][:COUNTED_TOKENS])
+            characters = len(load_tokenizer(out / "tokenizer.json").decode(held_out.tolist(), skip_special_tokens=False))
+            record["held_out_bits_per_character"] = bits_per_character(record["held_out_loss"], len(held_out), characters)
             record["not_compilable"] = _export(model, ids, out)
             names = ", ".join(Path(path).name for path in text_files)
             (out / "MODEL_CARD.md").write_text(_model_card(geometry, config, record, names), encoding="utf-8")

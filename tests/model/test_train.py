@@ -59,6 +59,18 @@ def test_train_resume_and_result(tmp_path, config):
         main([HELD_OUT], config, out, resume=True, device="cpu", quiet=True)
 
 
+def test_bits_per_character_are_those_of_the_held_out_part(tmp_path, config, rng):
+    """Digits at random, nearly a token each, behind a text of longer tokens."""
+    words, digits = HELD_OUT.read_text()[:30_000], "".join(map(str, rng.integers(0, 10, 1500)))
+    text = tmp_path / "text.txt"
+    text.write_text(words + digits)
+    record = main([text], config, tmp_path / "out", device="cpu", quiet=True)
+    tokenizer = load_tokenizer(tmp_path / "out" / "tokenizer.json")
+    of_digits, of_all = (len(encode(tokenizer, part)) / len(part) for part in (digits, words + digits))
+    found = record["held_out_bits_per_character"] * np.log(2) / record["held_out_loss"]
+    assert found == pytest.approx(of_digits, rel=0.1) and of_digits > 1.2 * of_all
+
+
 def test_resume_without_checkpoint(tmp_path, config):
     shutil.copy(TALES / "tokenizer.json", tmp_path / "tokenizer.json")
     with pytest.raises(ModelError, match="expected vocab_size 200 tokens, got 2048"):
