@@ -286,7 +286,8 @@ def main(
         ids = TokenShards(out / "tokens")
         model, record = train(ids, geometry, config, out, resume=resume, quiet=quiet, processes=processes)
         if processes.is_first:
-            held_out = np.asarray(ids[config.split(len(ids)) :][:COUNTED_TOKENS])
+            cut = config.split(len(ids))
+            held_out = np.asarray(ids[cut : min(cut + COUNTED_TOKENS, len(ids))])
             characters = len(load_tokenizer(out / "tokenizer.json").decode(held_out.tolist(), skip_special_tokens=False))
             record["held_out_bits_per_character"] = bits_per_character(record["held_out_loss"], len(held_out), characters)
             record["not_compilable"] = _export(model, ids, out)
