@@ -24,9 +24,8 @@ from trilobit.output import (
 @memory_option
 @clock_option
 @activity_option
-@click.option("--backend", type=click.Choice(["cycles"]), default="cycles", show_default=True, help="Where cycles come from.")
 @json_option
-def command(bundle: Path, output: Path, memory_model: str | None, clock: float | None, activity_path: Path | None, backend: str,
+def command(bundle: Path, output: Path, memory_model: str | None, clock: float | None, activity_path: Path | None,
             as_json: bool) -> None:  # fmt: skip
     """Write one HTML page about a compiled BUNDLE on its core: what it is, how fast and why, a timeline of a token, its program and
     memory image, ranges of its vectors, resources and power of the board. Each figure says how it is known, and which command shows it.
