@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ def _manifest(path: Path) -> Manifest:
 
 def core_parameters(core: CoreConfig) -> dict[str, Any]:
     """A core as the manifest keeps it."""
-    return asdict(core)
+    return core.parameters()
 
 
 def teacher_forced(program: Program) -> Program:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from trilobit.bitstreams.ecp5 import route_out_of_context
-from trilobit.hdl.core import Core
+from trilobit.hdl.machine import build_core
 from trilobit.isa.core import load_core
 
 
@@ -16,7 +16,8 @@ def main(preset: str, seed: int) -> None:
     """Place and route core PRESET for an ECP5-85F (a quarter of an hour) and write bitstreams/PRESET-core/report.json."""
     config = load_core(preset)
     folder = Path(__file__).parent / f"{preset}-core"
-    report = route_out_of_context(Core(config), "trilobit_core", config, folder, target_mhz=config.clock_mhz, seed=seed, say=click.echo)
+    core = build_core(config)
+    report = route_out_of_context(core, "trilobit_core", config, folder, target_mhz=config.clock_mhz, seed=seed, say=click.echo)
     click.echo(f"{report['fmax_mhz']} MHz, {report['resources']}")
 
 

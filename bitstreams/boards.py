@@ -5,7 +5,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from trilobit.atomic import replacing
@@ -93,7 +93,7 @@ def build_board(name: str, folder: Path, *, config: CoreConfig | None = None, se
     say(f"writing the top of {board.title} with core {config.name}")
     files = board_files(name, config)
     return build_files(board, files, synthesis_script(files.top), folder, what=f"core {config.name!r}", units=UNITS,
-                       facts={"core": asdict(config), "sdram_mhz": 2 * board.clock_mhz}, seed=seed, force=force, say=say,
+                       facts={"core": config.parameters(), "sdram_mhz": 2 * board.clock_mhz}, seed=seed, force=force, say=say,
                        progress=progress)  # fmt: skip
 
 

@@ -11,7 +11,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -203,12 +202,12 @@ def count_cells(config: CoreConfig, family: str, *, say: Callable[[str], None] =
         raise ConfigError(f"expected a family ({', '.join(FAMILIES)}), got {family!r}")
     yosys_version()
     try:
-        from trilobit.hdl.core import Core
+        from trilobit.hdl.machine import build_core
         from trilobit.hdl.verilog import to_verilog
     except ModuleNotFoundError as error:
         raise ToolError('expected Amaranth to write Verilog, found none; install it with pip install "trilobit[rtl,boards]"') from error
     say(f"writing the Verilog of core {config.name}")
-    verilog = to_verilog(Core(config, debug=False), TOP)
+    verilog = to_verilog(build_core(config, debug=False), TOP)
     design = distinct_modules(verilog, TOP)
     new = sum(not _kept(name, family).exists() for name in design.modules)
     say(f"synthesis for {FAMILIES[family]}: {len(design.modules)} different modules, {new} not counted before")
@@ -223,7 +222,7 @@ def count_cells(config: CoreConfig, family: str, *, say: Callable[[str], None] =
                 by_unit[unit][kind] += times * number
     total: Counter[str] = sum(by_unit.values(), Counter())
     return {
-        "preset": config.name, "family": family, "evidence": EVIDENCE, "core": asdict(config),
+        "preset": config.name, "family": family, "evidence": EVIDENCE, "core": config.parameters(),
         "units": {unit: unit_counts(found, family) for unit, found in by_unit.items()}, "total": unit_counts(total, family),
         "cells": {unit: dict(sorted(found.items())) for unit, found in by_unit.items()},
         "verilog_sha256": hashlib.sha256(verilog.encode()).hexdigest(), "script": SCRIPTS[family], "yosys": yosys_version(),

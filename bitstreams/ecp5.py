@@ -5,7 +5,6 @@ import json
 import re
 import tempfile
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 from trilobit.bitstreams.units import cell_counts
@@ -63,7 +62,7 @@ def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: s
     report = {
         "component": name, "device": f"LFE5U-{device.upper()}-{SPEED}",
         "evidence": f"placed and routed out of context{missed}; not run on a device",
-        "unit_of_core" if unit else "core": asdict(config), "resources": _cells(raw), "synthesised": synthesised,
+        "unit_of_core" if unit else "core": config.parameters(), "resources": _cells(raw), "synthesised": synthesised,
         "fmax_mhz": round(achieved, 2), "target_mhz": target_mhz, "seed": seed,
         "tools": versions, "yosys": script, "nextpnr": options, "hash": digest,
     }  # fmt: skip

@@ -1,7 +1,6 @@
 """Does a core fit an FPGA, and a model a board? Asked before any long step."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 from trilobit.bitstreams.kept import core_reports, core_shape
@@ -35,7 +34,7 @@ def check_resources(board: Board, what: str, resources_: dict[str, int], evidenc
 
 def known_resources(config: CoreConfig, reports: Iterable[dict] | None = None) -> dict[str, int] | None:
     """What a core of this shape took in a kept report, the least of them; None if there is none."""
-    shape = core_shape(asdict(config))
+    shape = core_shape(config.parameters())
     found = [resources_ for other, resources_ in _cores(reports) if other == shape]
     return min(found, key=lambda r: r["luts"], default=None)
 
@@ -71,10 +70,12 @@ def check_core(board: Board, config: CoreConfig, reports: Iterable[dict] | None 
     if known := known_resources(config, reports):
         check_resources(board, what, known, "from a kept report")
         return
-    shape = core_shape(asdict(config))
+    shape = core_shape(config.parameters())
     for smaller, resources_ in _cores(reports):
-        if all(value <= shape[key] for key, value in smaller.items()):
+        if smaller["machine"] == shape["machine"] and all(value <= shape[key] for key, value in smaller.items()):
             check_resources(board, what, resources_, "or more: so says a kept report of a core that is larger in no parameter")
+    if config.machine == "lean":
+        return
     least = {"dsps": CORE_DSPS + LANE_DSPS * config.lanes}
     check_resources(board, what, least, f"or more: {LANE_DSPS} for each of {config.lanes} lanes, {CORE_DSPS} beside them")
 

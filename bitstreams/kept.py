@@ -5,14 +5,17 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
+from trilobit.isa.core import MACHINES
+
 __all__ = ["core_reports", "core_shape"]
 
 LABELS = ("name", "description", "clock_mhz")  # of a core, which no hardware depends on
 
 
-def core_shape(core: Mapping[str, Any]) -> dict[str, int]:
-    """The parameters of a core that make its hardware, from ``asdict`` of it or from a report."""
-    return {"batch": 1} | {key: value for key, value in core.items() if key not in LABELS}  # a report of before there were batches has none
+def core_shape(core: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a core that make its hardware, from its ``parameters()`` or from a report."""
+    defaults = {"batch": 1, "machine": MACHINES[0]}  # which older reports don't have
+    return defaults | {key: value for key, value in core.items() if key not in LABELS}
 
 
 def core_reports() -> Iterator[tuple[str, dict[str, Any]]]:

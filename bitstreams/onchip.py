@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from trilobit.assembler.bundle import Bundle, load_bundle
@@ -145,7 +145,7 @@ def build_onchip(name: str, folder: Path, model: OnChipModel, *, seed: int | Non
     files = onchip_files(name, baked)
     speed = {"cycles_per_token": model.cycles_per_token, "tokens_per_second": board.clock_mhz * 1e6 / model.cycles_per_token,
              "evidence": "exact cycles (cycle model, equal to the RTL) at clock_mhz"}  # fmt: skip
-    facts = {"core": asdict(baked.config), "model": {"name": baked.name, "ternary_weights": model.weights, **blocks}, "speed": speed}
+    facts = {"core": baked.config.parameters(), "model": {"name": baked.name, "ternary_weights": model.weights, **blocks}, "speed": speed}
     return build_files(board, files, onchip_script(files.top), folder, what=f"{baked.name!r} with core {baked.config.name!r}", units=UNITS,
                        facts=facts, seed=seed, force=force, say=say, progress=progress)  # fmt: skip
 

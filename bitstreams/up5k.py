@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -49,7 +48,7 @@ def count_up5k(config: CoreConfig) -> dict:
         if column is not None:
             used[column] += count
     return {
-        "device": "iCE40UP5K", "component": "the core alone, without memory and serial line", "parameters": asdict(config),
+        "device": "iCE40UP5K", "component": "the core alone, without memory and serial line", "parameters": config.parameters(),
         "evidence": "counted after synthesis (Yosys); not placed: it does not fit", "resources": dict(used), "available": AVAILABLE,
         "excess": {key: round(used[key] / room, 2) for key, room in AVAILABLE.items()},
         "memory_bytes": SPRAM_BYTES, "tools": {"yosys": YOSYS.version}, "cells": dict(sorted(cells.items())),

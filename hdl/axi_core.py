@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Flow, In, Out, connect
 
 from trilobit.hdl.axi import AxiMaster, AxiSignature
 from trilobit.hdl.axi_registers import AxiLiteSignature, AxiRegisters
-from trilobit.hdl.core import Core
+from trilobit.hdl.machine import build_core
 from trilobit.hdl.hosting import attach_host
 from trilobit.hdl.interfaces import MemorySignature
 from trilobit.hdl.memshare import MemoryShare
@@ -45,7 +45,7 @@ class AxiCore(wiring.Component):
         m.domains.sync = sync = ClockDomain()
         m.d.comb += [sync.clk.eq(self.aclk), sync.rst.eq(~self.aresetn)]
         resetting = Signal()
-        core = Core(self._config, debug=False)
+        core = build_core(self._config, debug=False)
         m.submodules.core = ResetInserter(resetting)(core)
         m.submodules.registers = registers = AxiRegisters(self._config, clock_hz=round(self._config.clock_mhz * 1e6))
         m.submodules.share = share = MemoryShare(self._config)

@@ -6,6 +6,8 @@ from amaranth.lib.wiring import connect
 
 from trilobit.hdl.core import Core
 from trilobit.hdl.hostlink import HostLink
+from trilobit.hdl.lean.core import LeanCore
+from trilobit.hdl.machine import build_core
 from trilobit.hdl.memshare import MemoryShare
 from trilobit.hdl.uart import UartReceiver, UartTransmitter
 from trilobit.isa.core import CoreConfig
@@ -19,7 +21,7 @@ _HOST_OUTPUTS = ("prog_en", "prog_addr", "prog_data", "program_length", "start",
 _HOST_INPUTS = ("prompt_ready", "out_valid", "out_token", "running", "halted", "waiting", "fault", "fault_pc", "counter_value")
 
 
-def attach_host(m, core: Core, host, share: MemoryShare, resetting) -> None:
+def attach_host(m, core: Core | LeanCore, host, share: MemoryShare, resetting) -> None:
     """Connect a core's host signals, and let the host reset the core alone, once its memory traffic has been drained.
 
     Args:
@@ -42,7 +44,7 @@ def attach_host(m, core: Core, host, share: MemoryShare, resetting) -> None:
 
 
 def attach_serial_host(m, config: CoreConfig, memory, *, rx, tx, memory_size: int, memory_ready, divisor: int,
-                       clock_hz: int) -> Core:  # fmt: skip
+                       clock_hz: int) -> Core | LeanCore:  # fmt: skip
     """Add a core and its host on a serial line to a module; returns the core.
 
     Args:
@@ -53,7 +55,7 @@ def attach_serial_host(m, config: CoreConfig, memory, *, rx, tx, memory_size: in
     resetting = Signal()
     m.submodules.receiver = receiver = UartReceiver(divisor)
     m.submodules.transmitter = transmitter = UartTransmitter(divisor)
-    core = Core(config, debug=False)
+    core = build_core(config, debug=False)
     m.submodules.core = ResetInserter(resetting)(core)
     m.submodules.link = link = HostLink(config, memory_size=memory_size, timeout=FRAME_TIMEOUT_BYTES * 10 * divisor, divisor=divisor,
                                         clock_hz=clock_hz)  # fmt: skip

@@ -7,7 +7,7 @@ from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from trilobit.hdl.core import Core
+from trilobit.hdl.machine import build_core
 from trilobit.hdl.onchip_memory import OnChipMemory
 from trilobit.hdl.onchip_text import TextPort
 from trilobit.hdl.uart import UartReceiver, UartTransmitter
@@ -80,7 +80,7 @@ class OnChipCore(wiring.Component):
         m.submodules.receiver = receiver = UartReceiver(self._divisor)
         m.submodules.transmitter = transmitter = UartTransmitter(self._divisor)
         m.submodules.text = text = TextPort(encode=model.encode, unknown=model.unknown, first=model.first, seed=model.seed)
-        core = Core(model.config, debug=False, program=model.program)
+        core = build_core(model.config, debug=False, program=model.program)
         memory = OnChipMemory(model.config, model.image, size=model.window_size, write_start=model.write_start)
         m.submodules.core = ResetInserter(text.core_reset)(core)
         m.submodules.memory = ResetInserter(text.core_reset)(memory)

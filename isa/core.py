@@ -1,15 +1,17 @@
 """The parameters of a core: named presets, validated once, and the geometry that follows from them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 
 from trilobit.errors import ConfigError
 
-__all__ = ["CoreConfig", "load_core", "presets"]
+__all__ = ["MACHINES", "CoreConfig", "load_core", "presets"]
+
+MACHINES = ("pipelined", "lean")
 
 
 def _power_of_two(value: int) -> bool:
@@ -30,6 +32,8 @@ class CoreConfig:
         gain_buffer_elements: 16-bit gains that the gain buffer holds.
         burst_beats: longest memory request, in beats.
         load_fifo_beats: beats that the load/store unit takes before it must write them to a register.
+        machine: "pipelined", units that overlap (docs/decisions/0001-machine.md), or "lean", few gates and one thing after the other
+            (docs/decisions/0008-lean.md).
         batch: sequences ("slots") that share a pass over the weights, in lockstep; 1, 2, 4 or 8. ``lanes`` and ``max_length`` are per slot.
         clock_mhz: the clock that figures are quoted at, in MHz.
         description: one line for people.
@@ -45,6 +49,7 @@ class CoreConfig:
     burst_beats: int = 16
     load_fifo_beats: int = 32
     batch: int = 1
+    machine: str = "pipelined"
     clock_mhz: float = 60.0
     description: str = ""
 
@@ -63,6 +68,14 @@ class CoreConfig:
         if self.gain_buffer_elements % (2 * self.beat_bytes) or self.gain_buffer_elements < self.max_length:
             raise ConfigError(f"core {self.name!r}: expected gain_buffer_elements of at least max_length={self.max_length} and a "
                               f"multiple of {2 * self.beat_bytes}, got {self.gain_buffer_elements}")  # fmt: skip
+        if self.machine not in MACHINES:
+            raise ConfigError(f"core {self.name!r}: expected machine to be one of {', '.join(MACHINES)}, got {self.machine!r}")
+        if self.machine == "lean":
+            lean = {"lanes": (1, 1), "batch": (1, 1), "beat_bytes": (4, 64), "max_length": (8, 4096)}
+            for field, (low, high) in lean.items():
+                if not low <= getattr(self, field) <= high:
+                    wanted = low if low == high else f"from {low} to {high}"
+                    raise ConfigError(f"core {self.name!r}: expected {field} to be {wanted} for a lean core, got {getattr(self, field)!r}")
         if self.clock_mhz <= 0:
             raise ConfigError(f"core {self.name!r}: expected clock_mhz above 0, got {self.clock_mhz!r}")
 
@@ -95,6 +108,11 @@ class CoreConfig:
         if self.batch > 1:
             raise ConfigError(f"core {self.name!r}: expected a batch of 1 for {what}, which has one queue of tokens, got {self.batch}; "
                               "leave --batch out, or simulate the core")  # fmt: skip
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as reports and bundles keep them: ``machine`` only if it isn't the default, which older ones don't have."""
+        kept = asdict(self)
+        return kept if self.machine != MACHINES[0] else {key: value for key, value in kept.items() if key != "machine"}
 
     def replace(self, **changes) -> "CoreConfig":
         """A copy with some parameters changed, validated again."""

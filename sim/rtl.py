@@ -57,7 +57,7 @@ class RtlSimulator(Backend):
         memory_model: a :class:`trilobit.sim.memory.Memory`, or its name as :func:`trilobit.sim.memory.parse_memory` takes it.
         waves: file for every signal (a slower build of its own): waves (FST), or with the suffix ``.saif`` how often each bit changed,
             without gated clocks, as on an FPGA.
-        gated_clocks: clock units only in cycles in which they can change; the same machine, faster.
+        gated_clocks: clock units only in cycles in which they can change; the same machine, faster. A lean core has one clock.
 
     Raises:
         ProgramError: the program has more words than the core's instruction memory.
@@ -79,7 +79,7 @@ class RtlSimulator(Backend):
         if waves is not None and not Path(waves).absolute().parent.is_dir():
             raise ConfigError(f"expected a folder to write {waves} in, found none")
         kind = None if waves is None else "saif" if Path(waves).suffix == ".saif" else "fst"
-        gated_clocks = gated_clocks and kind != "saif"
+        gated_clocks = gated_clocks and kind != "saif" and config.machine != "lean"
         library = simulator_library(config, core_verilog(config, gated_clocks=gated_clocks, waves=kind is not None),
                                     gated_clocks=gated_clocks, waves=kind)  # fmt: skip
         self._lib = _load(library)

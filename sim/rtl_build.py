@@ -5,7 +5,6 @@ The cache is :mod:`trilobit.sim.build_cache`'s.
 
 import os
 import re
-from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -54,13 +53,14 @@ def core_verilog(config: CoreConfig, *, gated_clocks: bool = True, waves: bool =
     versions = _versions()
     sources = [
         entry.read_bytes()
-        for package in ("trilobit.hdl", "trilobit.isa")
+        for package in ("trilobit.hdl", "trilobit.hdl.lean", "trilobit.isa")
         for entry in sorted(resources.files(package).iterdir(), key=lambda entry: entry.name)
         if entry.name.endswith((".py", ".yaml"))
     ]
     sources.append(resources.files("trilobit.sim").joinpath("rtl_top.py").read_bytes())
     labels = ("name", "description", "clock_mhz")  # which the core's Verilog does not depend on
-    key = content_hash(repr(sorted((k, v) for k, v in asdict(config).items() if k not in labels)), gated_clocks, waves, *versions, *sources)
+    parameters = sorted((k, v) for k, v in config.parameters().items() if k not in labels)
+    key = content_hash(repr(parameters), gated_clocks, waves, *versions, *sources)
     path = cache_folder() / f"verilog-{key}.v"
     if not path.exists():
         from trilobit.hdl.verilog import simulation_verilog, to_verilog

@@ -4,7 +4,7 @@ from amaranth.hdl import ClockDomain, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow, In
 
-from trilobit.hdl.core import Core
+from trilobit.hdl.machine import build_core
 from trilobit.isa.core import CoreConfig
 
 __all__ = ["SimulationTop"]
@@ -27,7 +27,7 @@ class SimulationTop(wiring.Component):
     """
 
     def __init__(self, config: CoreConfig, *, gated_clocks: bool):
-        self.core = Core(config, gated_clocks=gated_clocks)
+        self.core = build_core(config, gated_clocks=gated_clocks)
         super().__init__({**dict(self.core.signature.members.items()), "clk": In(1), "clk_host": In(1)})
 
     def elaborate(self, platform):

@@ -1,6 +1,5 @@
 """Does a core fit the FPGA that it is meant for? Answered from kept reports, without any tool."""
 
-from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
@@ -44,14 +43,14 @@ def fits(core: CoreConfig, on_chip_bits: int) -> dict[str, Any] | None:
 def _device(core: CoreConfig) -> tuple[str, dict[str, Any]] | None:
     devices = yaml.safe_load(resources.files("trilobit.sim").joinpath("data/devices.yaml").read_text())
     for name, device in devices.items():
-        if any(core_shape(asdict(load_core(preset, core.batch))) == core_shape(asdict(core)) for preset in device["cores"]):
+        if any(core_shape(load_core(preset, core.batch).parameters()) == core_shape(core.parameters()) for preset in device["cores"]):
             return name, device
     return None
 
 
 def _used(core: CoreConfig, family: str) -> tuple[dict[str, float] | None, str]:
     """What the core takes: placed alone, else with a board's top around it, else counted; and how that is known."""
-    shape = core_shape(asdict(core))
+    shape = core_shape(core.parameters())
     mine = [(folder, report) for folder, report in core_reports() if core_shape(report["core"]) == shape]
     placed = [(folder, report) for folder, report in mine if "resources" in report] if family == "ecp5" else []
     for folder, report in sorted(placed, key=lambda entry: not entry[0].endswith("-core")):

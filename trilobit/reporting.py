@@ -5,7 +5,6 @@ import os
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def bundle_report(folder: str | Path, *, memory: str = "ideal", clock_mhz: float
 def _identity(bundle: Bundle, folder: str) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
-        "folder": folder, "name": manifest.name, "geometry": manifest.geometry, "core": asdict(bundle.core),
+        "folder": folder, "name": manifest.name, "geometry": manifest.geometry, "core": bundle.core.parameters(),
         "weights_per_token": manifest.weights_per_token, "tokenizer": manifest.tokenizer is not None,
         "compiled_by": manifest.trilobit, "isa": manifest.isa,
         "sha256": hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest(), "files": manifest.checksums,
@@ -136,7 +135,7 @@ def _power(core: CoreConfig, found: dict[str, Any], activity: Path | None) -> di
 
 def _board(core: CoreConfig, found: dict[str, Any]) -> dict[str, Any]:
     """The device that the core is meant for, boards that were routed with this core, and counts of it for other families."""
-    shape = core_shape(asdict(core))
+    shape = core_shape(core.parameters())
     mine = [report for _, report in core_reports() if core_shape(report["core"]) == shape]
     return {
         "fit": found["board"], "clock": clock_evidence(core), "clock_mhz": found["clock_mhz"],

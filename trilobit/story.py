@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -133,7 +133,7 @@ def _kept_report(core: CoreConfig) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     report = json.loads(path.read_text())
-    return report if core_shape(report["core"]) == core_shape(asdict(core)) else None
+    return report if core_shape(report["core"]) == core_shape(core.parameters()) else None
 
 
 def kept_resources(core: CoreConfig) -> tuple[Resources, str] | None:

@@ -67,7 +67,8 @@ class Sat(enum.IntEnum):
 class YMode(enum.IntEnum):
     """What the multiplier sees of y, with c the element's condition bit.
 
-    PLAIN: y. REST: its low 9 bits. ABS: y, with all bits but the lowest set if c (so 1 becomes -1). SELECT: y if c, else 2^18. AND: y if c, else 0.
+    PLAIN: y. REST: its low 9 bits. ABS: y, with all bits but the lowest set if c (so 1 becomes -1). SELECT: y if c, else 2^18. AND: y if
+    c, else 0.
     """
 
     PLAIN, REST, ABS, SELECT, AND = range(5)
@@ -80,7 +81,8 @@ class Shift(enum.IntEnum):
 
 
 class Max(enum.IntEnum):
-    """The running maximum: none; update it with each r that is greater (START: from scratch); write it, or the index where it was met, as r."""
+    """The running maximum: none; update it with each r that is greater (START: from scratch); write it, or the index where it was met, as
+    r."""
 
     NONE, UPDATE, START, READ, INDEX = range(5)
 
@@ -103,38 +105,44 @@ class Slice(enum.IntEnum):
     STREAM, STREAM_WIDE... are elements of beats: of the stream (always 16 bits), or of what a request of its own has read (LOAD: 16 bits,
     or 32 if field ``wide``); a move takes whole beats, the rest of its last one is dropped."""
 
-    WORD2, WORD3, WORD4, WORD5, WORD6, WORD7, ADDRESS0, ADDRESS1, WINDOW0, WINDOW1, WRITE0, WRITE1, EOS0, EOS1, LIMIT0, LIMIT1, SEED0, SEED1, \
-        TEMPERATURE_M, TEMPERATURE_E, PROMPT0, PROMPT1, STREAM, LOAD = range(24)  # fmt: skip
+    (WORD2, WORD3, WORD4, WORD5, WORD6, WORD7, ADDRESS0, ADDRESS1, WINDOW0, WINDOW1, WRITE0, WRITE1, EOS0, EOS1, LIMIT0, LIMIT1,
+     SEED0, SEED1, TEMPERATURE_M, TEMPERATURE_E, PROMPT0, PROMPT1, STREAM, LOAD) = range(24)  # fmt: skip
 
 
 class Cond(enum.IntEnum):
     """What a branch looks at, at the end of its microinstruction.
 
-    NEGATIVE, ZERO: the last element's r (t for ZERO) of the latest pass; drain first. START: the host has asked for a start. ERROR: the memory
+    NEGATIVE, ZERO: the last element's r (t for ZERO) of the latest pass; drain first. START: the host has asked for a start. ERROR: the
+    memory
     has failed. PC_BAD: pc beyond the program. LENGTH_BAD: field len zero or beyond max_length. ADDRESS_HIGH: addr beyond 2^32 beats.
     WIDE..ACT: fields. QUEUE_EMPTY, QUEUE_FULL: of regions that the program hasn't met. GAINS: the gain queue has some. QUIET: the stream
-    asks for nothing and all it asked for has come. READ_DONE: all own reads have come. WRITE_DONE: the store was answered. TAKEN: the memory has
-    taken the latest own request. PRODUCT_DONE, PROMPT (a token waits), OUT_READY, FLUSHED.
+    asks for nothing and all it asked for has come. READ_DONE: all own reads have come. WRITE_DONE: the store was answered. TAKEN: the
+    memory has taken the latest own request. PRODUCT_DONE, PROMPT (a token waits), OUT_READY, FLUSHED.
     """
 
-    ALWAYS, NEGATIVE, ZERO, START, ERROR, PC_BAD, LENGTH_BAD, ADDRESS_HIGH, WIDE, GAIN, SCALED, NEG, FIRST, LAST, NOISE, ACT, QUEUE_EMPTY, \
-        QUEUE_FULL, GAINS, QUIET, READ_DONE, WRITE_DONE, TAKEN, PRODUCT_DONE, PROMPT, OUT_READY, FLUSHED = range(27)  # fmt: skip
+    (ALWAYS, NEGATIVE, ZERO, START, ERROR, PC_BAD, LENGTH_BAD, ADDRESS_HIGH, WIDE, GAIN, SCALED, NEG, FIRST, LAST, NOISE, ACT,
+     QUEUE_EMPTY, QUEUE_FULL, GAINS, QUIET, READ_DONE, WRITE_DONE, TAKEN, PRODUCT_DONE, PROMPT, OUT_READY, FLUSHED) = range(27)  # fmt: skip
 
 
 class Strobe(enum.IntEnum):
     """What happens at the end of a microinstruction.
 
-    BEGIN: a program starts: pc 0, running, queues and gain queue empty. FETCH: the instruction word of pc. ADVANCE: pc + 1. BRANCH: pc = target.
-    DISPATCH: the next microinstruction is that of the opcode's entry. RETIRE: the instruction is over (and pc + 1). RETIRE_BRANCH: over, pc = target.
-    HOLD, RELEASE: the stream stops asking, and may again. READ, WRITE: a request of BEATS + 1 beats at ADDRESS (WRITE sends the store buffer from
+    BEGIN: a program starts: pc 0, running, queues and gain queue empty. FETCH: the instruction word of pc. ADVANCE: pc + 1. BRANCH: pc =
+    target.
+    DISPATCH: the next microinstruction is that of the opcode's entry. RETIRE: the instruction is over (and pc + 1). RETIRE_BRANCH: over,
+    pc = target.
+    HOLD, RELEASE: the stream stops asking, and may again. READ, WRITE: a request of BEATS + 1 beats at ADDRESS (WRITE sends the store
+    buffer from
     its first beat on). ZEROS: as WRITE, of zero bytes. REREAD: the next own read lands at the start of the load buffer.
-    PUSH: REGION to REGION_END to the end of the queue. MEET: the next region of the queue is met. PRODUCT: start it. POP: take the prompt's token.
+    PUSH: REGION to REGION_END to the end of the queue. MEET: the next region of the queue is met. PRODUCT: start it. POP: take the
+    prompt's token.
     COMMIT: for the cycle model: scalar ``token`` is argmax's. FLUSH: drop all of the stream. HALT: halted. FAULT: code ``fault``.
-    STORE_START: the store buffer is filled from its start again.
+    STORE_START: the store buffer is filled from its start again. WAITING: the program waits for the host's token as long as this goes on.
+    CALL: the branch, if taken, notes where it came from; RETURN: the microinstruction behind the latest call comes next.
     """
 
-    NONE, BEGIN, FETCH, ADVANCE, BRANCH, DISPATCH, RETIRE, RETIRE_BRANCH, HOLD, RELEASE, READ, WRITE, ZEROS, REREAD, PUSH, MEET, PRODUCT, POP, \
-        COMMIT, FLUSH, HALT, FAULT, STORE_START, WAITING = range(24)  # fmt: skip
+    (NONE, BEGIN, FETCH, DISPATCH, RETIRE, RETIRE_BRANCH, HOLD, RELEASE, READ, WRITE, ZEROS, REREAD, PUSH, MEET, PRODUCT, POP,
+     COMMIT, FLUSH, HALT, FAULT, STORE_START, WAITING, CALL, RETURN) = range(24)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,8 +173,8 @@ FIELDS: dict[str, tuple[int, bool]] = {
     "fsel": (3, False), "fneg": (1, False), "fconst": (7, True), "round": (1, False), "ymode": (3, False), "ngate": (1, False),
     "hash": (1, False), "setc": (1, False), "sat": (4, False), "count": (3, False), "clz": (1, False), "max": (3, False),
     "dest": (3, False), "dest_stride": (1, False), "dest_index": (9, False), "offset": (3, False), "length": (3, False),
-    "slice": (5, False), "signed": (1, False), "drain": (1, False), "cond": (5, False), "invert": (1, False), "target": (TARGET_BITS, False),
-    "strobe": (5, False), "fault": (4, False),
+    "slice": (5, False), "signed": (1, False), "drain": (1, False), "cond": (5, False), "invert": (1, False),
+    "target": (TARGET_BITS, False), "strobe": (5, False), "fault": (4, False),
 }  # fmt: skip
 WORD_BITS = sum(bits for bits, _ in FIELDS.values())
 
@@ -335,9 +343,20 @@ class MicroProgram:
         """Go to a label if a condition holds (``unless``: if not). A jump on ALWAYS with invert is no jump."""
         return self.emit(cond=int(cond), invert=int(unless), target=target, **values)
 
-    def wait(self, cond: Cond, **values) -> Micro:
-        """Stay here until a condition holds."""
-        return self.emit(cond=int(cond), invert=1, target=len(self.code), **values)
+    def call(self, target: str) -> Micro:
+        """Go to a routine that ends with Strobe.RETURN; a routine calls none."""
+        return self.jump(target, strobe=int(Strobe.CALL))
+
+    def wait(self, cond: Cond, *, unless: bool = False, **values) -> Micro:
+        """Stay here until a condition holds (``unless``: until it doesn't)."""
+        return self.emit(cond=int(cond), invert=int(not unless), target=len(self.code), **values)
+
+    def join(self, low: Slice, to: Operand, **values) -> Micro:
+        """A number of 32 bits from a slice and the next one."""
+        half = self.var("half")
+        self.move(low, to)
+        self.move(Slice(low + 1), half)
+        return self.sca(half, self.const(1 << 16), to, to=to, **values)
 
     @contextmanager
     def unless(self, cond: Cond, *, inverted: bool = False) -> Iterator[None]:

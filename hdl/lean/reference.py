@@ -145,7 +145,7 @@ class ReferenceMachine:
         self.queue = [0, 0]
         self.stream: deque[tuple[int, int]] = deque()  # regions that are still to be read, in bytes
         self.negative = self.zero = 0
-        self.upc, self.pc, self.word = 0, 0, 0
+        self.upc, self.back, self.pc, self.word = 0, 0, 0, 0
         self.started = False  # the host's pulse has not been seen
         self.running = self.halted = self.waiting = False
         self.fault = self.fault_pc = 0
@@ -186,8 +186,10 @@ class ReferenceMachine:
         taken = not plain and bool(self.condition(Cond(micro.cond))) != bool(micro.invert)
         if taken:
             following = self.labels[micro.target] if isinstance(micro.target, str) else micro.target
-        if micro.cond == Cond.PROMPT and following == self.upc:
+        if micro.strobe == Strobe.WAITING and following == self.upc:
             self.waiting = True
+        if micro.strobe == Strobe.CALL and taken:
+            self.back = self.upc + 1
         dispatched = self._strobe(micro)
         self.upc = following if dispatched is None else dispatched
 
@@ -344,12 +346,10 @@ class ReferenceMachine:
                 self.gains.clear()
             case Strobe.FETCH:
                 self.word = self.program.code[self.pc] if self.pc < len(self.program.code) else 0
-            case Strobe.ADVANCE:
-                self.pc += 1
-            case Strobe.BRANCH:
-                self.pc = self.field("target")
             case Strobe.DISPATCH:
                 return self.entries.get(self.word & 0xFF, self.labels["bad_opcode"])
+            case Strobe.RETURN:
+                return self.back
             case Strobe.RETIRE | Strobe.RETIRE_BRANCH:
                 self.retires.append(self.pc)
                 self.retired += 1

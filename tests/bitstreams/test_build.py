@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ def test_a_build_leaves_a_bitstream_and_a_report_named_by_a_hash(tools, tmp_path
         f"trilobit_ulx3s_85f-{report['hash']}{end}" for end in (".bit", ".json")
     }
     assert bitstream.read_bytes().startswith(b"bits of") and b"--85k --package CABGA381 --speed 6" in bitstream.read_bytes()
-    assert report["bitstream_bytes"] == bitstream.stat().st_size and report["core"] == asdict(load_core("tiny"))
+    assert report["bitstream_bytes"] == bitstream.stat().st_size and report["core"] == load_core("tiny").parameters()
     assert report["units"]["system.core.rowwise"] == {"luts": 10, "registers": 0, "dsps": 0, "brams": 0}
     assert report["units"]["system.core.pc"]["luts"] == 2 and report["synthesised"]["luts"] == 12
     assert report["clocks"]["clk"] == {
@@ -100,7 +99,7 @@ def test_a_core_that_is_too_large_is_refused_before_place_and_route(tools, tmp_p
 
 def test_a_core_that_a_kept_report_knows_is_refused_at_once(monkeypatch, tmp_path):
     config = load_core("tiny")
-    reports = [{"core": asdict(config) | {"clock_mhz": 1.0, "name": "other"}, "resources": {"luts": 50_000, "brams": 60, "dsps": 1}},
+    reports = [{"core": config.parameters() | {"clock_mhz": 1.0, "name": "other"}, "resources": {"luts": 50_000, "brams": 60, "dsps": 1}},
                {"resources": {"luts": 1}}]  # fmt: skip
     assert known_resources(config, reports)["luts"] == 50_000
     assert known_resources(config.replace(lanes=1), reports) is None
@@ -111,7 +110,7 @@ def test_a_core_that_a_kept_report_knows_is_refused_at_once(monkeypatch, tmp_pat
 
 def test_a_core_that_is_larger_than_one_known_to_be_too_large_is_refused_at_once():
     config = load_core("tiny").replace(lanes=1)
-    reports = [{"core": asdict(config), "resources": {"luts": 50_000, "brams": 6, "dsps": 1}}]
+    reports = [{"core": config.parameters(), "resources": {"luts": 50_000, "brams": 6, "dsps": 1}}]
     with pytest.raises(ConfigError, match=r"core 'big', which takes 50000 LUT4 of 24288 \(or more: so says a kept report"):
         check_core(find_board("ulx3s_25f"), config.replace(name="big", max_length=2 * config.max_length), reports)
     check_core(find_board("ulx3s_25f"), config.replace(name="smaller", weight_fifo_beats=config.weight_fifo_beats // 2), reports)

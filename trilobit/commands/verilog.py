@@ -61,14 +61,14 @@ def _write_core(core_name: str, batch: int | None, output: Path, as_json: bool) 
 
     config = load_core(core_name, batch)
     try:
-        from trilobit.hdl.core import Core
+        from trilobit.hdl.machine import build_core
         from trilobit.hdl.verilog import standalone_verilog
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "amaranth":
             raise
         raise ToolError('expected Amaranth to write Verilog, found none; install it with pip install "trilobit[rtl]"') from error
 
-    text = standalone_verilog(Core(config), "trilobit_core")
+    text = standalone_verilog(build_core(config), "trilobit_core")
     output_folder(output)
     path = output / "trilobit_core.v"
     write_text(path, text)
