@@ -30,6 +30,7 @@ def magnitude(u: MicroProgram, x: Operand, to, **values) -> Micro:
 
 
 def table(u: MicroProgram, number: int, y: Operand, to, **values) -> Micro:
-    """A pass of ``to = table(y)`` with linear interpolation, limited to 18 bits without a sign. 0: exp2, 1: reciprocal, 2: noise (no limit)."""
+    """A pass of ``to = table(y)`` with linear interpolation, limited to 18 bits without a sign. Tables: exp2,
+    reciprocal, noise (without the limit)."""
     entry = Operand(Source.TABLE, number)
     return u.vec(entry, y, entry, ymode=YMode.REST, n=9, round=1, sat=Sat.NONE if number == 2 else Sat.S19, to=to, **values)
