@@ -54,7 +54,7 @@ def argmax(u: MicroProgram) -> None:
     u.entry("argmax")
     arrived(u)
     base = u.var("argmax_base")
-    _word(u, Slice.WORD4, Slice.WORD5, base)
+    u.join(Slice.WORD4, base)
     plain, search = u.fresh("plain"), u.fresh("search")
     u.jump(plain, Cond.NOISE, unless=True)
     u.sca(u.var("temperature_m"))
@@ -66,14 +66,6 @@ def argmax(u: MicroProgram) -> None:
     u.label(search)
     _search(u, base)
     u.jump("retire", drain=1)
-
-
-def _word(u: MicroProgram, low: Slice, high: Slice, to: Operand) -> None:
-    """32 bits without a sign from two slices."""
-    upper = u.var("argmax_upper")
-    u.move(low, to)
-    u.move(high, upper)
-    u.sca(upper, u.const(1 << 16), to, to=to)
 
 
 def _xor(u: MicroProgram, x: Operand, z: Operand, to: Operand, **values) -> None:
@@ -159,9 +151,11 @@ def _noisy(u: MicroProgram, base: Operand) -> None:
     _gumbel(u)
     shift, mantissa = u.var("argmax_shift"), u.var("temperature_m")
     u.sca(u.var("temperature_e"), z=u.exponent(16), sat=Sat.S25, to=shift)  # as far as N goes, which is as far as shifts go
-    u.sca(u.const(1), z=u.const(-2), n=shift, fsel=Shift.SHA, sat=Sat.S16)  # not negative if sha is too small
+    above = u.var("argmax_above")
+    u.sca(shift, z=u.exponent(-1), sat=Sat.S25, to=above)
+    u.sca(u.const(-1), n=above, fsel=Shift.SHA, round=1, sat=Sat.S16)  # by n + 1 places it is zero, but for negative n
     short, done = u.fresh("short"), u.fresh("done")
-    u.jump(short, Cond.NEGATIVE, unless=True, drain=1)
+    u.jump(short, Cond.NEGATIVE, drain=1)
     u.vec(VA, mantissa, T2, n=shift, fsel=Shift.SHA, round=1, sat=Sat.S32, max=Max.START)
     u.jump(done)
     u.label(short)
