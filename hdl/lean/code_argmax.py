@@ -62,7 +62,7 @@ def argmax(u: MicroProgram) -> None:
     _noisy(u, base)
     u.jump(search)
     u.label(plain)
-    u.vec(VA, max=Max.START)
+    u.vec(VA, max=Max.START, drain=1)  # the maximum has gone through the engine before it is read
     u.label(search)
     _search(u, base)
     u.jump("retire", drain=1)
@@ -156,10 +156,10 @@ def _noisy(u: MicroProgram, base: Operand) -> None:
     u.sca(u.const(-1), n=above, fsel=Shift.SHA, round=1, sat=Sat.S16)  # by n + 1 places it is zero, but for negative n
     short, done = u.fresh("short"), u.fresh("done")
     u.jump(short, Cond.NEGATIVE, drain=1)
-    u.vec(VA, mantissa, T2, n=shift, fsel=Shift.SHA, round=1, sat=Sat.S32, max=Max.START)
+    u.vec(VA, mantissa, T2, n=shift, fsel=Shift.SHA, round=1, sat=Sat.S32, max=Max.START, drain=1)
     u.jump(done)
     u.label(short)
-    u.vec(VA, mantissa, T2, sat=Sat.S32, max=Max.START)
+    u.vec(VA, mantissa, T2, sat=Sat.S32, max=Max.START, drain=1)
     u.label(done)
 
 

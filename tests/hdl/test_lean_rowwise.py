@@ -168,6 +168,8 @@ def test_argmax_finds_the_token_over_several_instructions(with_noise):
         if noisy:
             np.testing.assert_array_equal(bench.pages[T2.index][:n], noise.gumbel(key, position, base + np.arange(n)), err_msg=message)
         overflows = (base & 0x3FFFF) + n > 1 << 18
+        search = next(micro for micro in bench.trail if micro.max)
+        assert search.drain, "the maximum is read before it is there"
         assert bench.vector_passes == (1 if not noisy else 24 if overflows else 20)
         if chosen["last"]:
             tokens.append(best[1] & 0xFFFFFF)
