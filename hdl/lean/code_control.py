@@ -1,5 +1,6 @@
 """Microcode of the program's own course: start, fetch, control instructions, loads, stores, and faults."""
 
+from trilobit.hdl.lean.code_argmax import clear_hashes
 from trilobit.hdl.lean.code_stream import stream
 from trilobit.hdl.lean.idioms import VA
 from trilobit.hdl.lean.micro import COUNT_FIRST, COUNT_LAST, Cond, Dest, Length, MicroProgram, Offset, Sat, Slice, Strobe, Target
@@ -45,6 +46,7 @@ def _start(u: MicroProgram, config: CoreConfig) -> None:
     for name in ("emitted", "position", "prompted", "head", "head_end"):
         u.sca(u.const(0), to=u.var(name))
     u.sca(u.const(config.gain_buffer_elements), to=u.var("gain_room"))
+    clear_hashes(u, config.max_length)
 
     u.label("next")
     u.jump("bad_pc", Cond.PC_BAD, strobe=Strobe.FETCH)

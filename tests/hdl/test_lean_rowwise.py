@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trilobit.hdl.lean.code_argmax import _gumbel, clear_hashes
+from trilobit.hdl.lean.code_argmax import _gumbel
+from trilobit.hdl.lean.code_control import control
 from trilobit.hdl.lean.code_rowwise import rowwise
 from trilobit.hdl.lean.idioms import T0, T2
 from trilobit.hdl.lean.micro import Kind, Length, Micro, MicroProgram, Strobe
@@ -14,6 +15,8 @@ from trilobit.isa.fixed import Scalar
 from trilobit.isa.program import Program
 from trilobit.isa.semantics import ROWWISE, argmax_scores
 from trilobit.isa.spec import ISA
+from trilobit.sim.backend import HostSettings
+from trilobit.sim.functional import FunctionalSimulator
 
 CONFIG = load_core("tiny").replace(lanes=1)
 EDGES = [0, 1, -1, 2, -2, 3, -3, 1 << 15, -(1 << 15), (1 << 15) - 1, 1 << 16, 1 << 17, -(1 << 17), 1 << 19, -(1 << 19), 3 << 18, 1 << 23,
@@ -29,8 +32,6 @@ class Bench(ReferenceMachine):
         micro = MicroProgram()
         micro.label("bad_length")
         micro.do(Strobe.FAULT, fault=3)
-        micro.label("begin")
-        clear_hashes(micro, CONFIG.max_length)
         micro.label("retire")
         micro.jump("retire")
         rowwise(micro)
@@ -201,11 +202,26 @@ def test_noise_of_every_octave_is_that_of_the_word(monkeypatch):
     assert not any(bench.hashes)
 
 
-def test_a_start_clears_what_a_reset_has_left_of_the_hash():
-    bench = Bench()
-    bench.hashes = [0x2AAAA] * len(bench.hashes)
-    bench.go(bench.labels["begin"])
-    assert not any(bench.hashes[: CONFIG.max_length])
+def test_a_program_samples_the_tokens_of_the_simulator_whatever_a_reset_has_left():
+    micro = MicroProgram()
+    control(micro, CONFIG)
+    rowwise(micro)
+    size = 6 * 128
+    code = []
+    for k in range(6):
+        code += [ISA.encode("ldv", vd=0, addr=128 * k, len=64), ISA.encode("silu", vd=1, vb=0, len=64, sho=24),
+                 ISA.encode("argmax", va=0, len=64, base=64 * k + (1 << 18) - 100, sha=8, first=1, noise=1),
+                 ISA.encode("argmax", va=1, len=50, base=7, sha=8, last=1, noise=1), ISA.encode("emit")]  # fmt: skip
+    program = Program("sampling", [*code, ISA.encode("halt")], window_size=4096, write_start=2048)
+    memory = np.zeros(4096, dtype=np.uint8)
+    memory[:size] = np.random.default_rng(1).integers(-300, 300, size // 2).astype("<i2").view(np.uint8)
+    settings = HostSettings(temperature=0.7, seed=123)
+    machine = ReferenceMachine(micro, CONFIG, program, memory.copy(), settings)
+    machine.hashes = [0x2AAAA] * len(machine.hashes)
+    machine.run()
+    simulator = FunctionalSimulator(CONFIG, program, memory.copy(), settings)
+    assert machine.tokens == list(simulator.run().tokens)
+    assert len(set(machine.tokens)) > 3
 
 
 def test_the_microcode_fits_its_memory():
