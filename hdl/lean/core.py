@@ -103,7 +103,7 @@ class LeanCore(wiring.Component):
         # ---- engine ------------------------------------------------------------------------------------------------------
         queue_write, queue_read = Signal(3), Signal(3)
         m.d.comb += [
-            engine.micro.eq(micro), engine.word.eq(word), engine.queue_write.eq(queue_write[:2]), engine.queue_read.eq(queue_read[:2]),
+            engine.micro.eq(micro), engine.word.eq(word), engine.queue_write.eq(queue_write), engine.queue_read.eq(queue_read),
             engine.start.eq(sequencer.start), sequencer.ready.eq(engine.ready), sequencer.drained.eq(engine.drained),
             sequencer.ending.eq(engine.ending), sequencer.conditions.eq(conditions),
         ]  # fmt: skip
@@ -174,7 +174,7 @@ class LeanCore(wiring.Component):
             Cond.ADDRESS_HIGH: decode(word, "addr")[32 + shift :].any(),
             **{cond: decode(word, cond.name.lower()) for cond in (Cond.WIDE, Cond.GAIN, Cond.SCALED, Cond.NEG, Cond.FIRST, Cond.LAST,
                                                                    Cond.NOISE, Cond.ACT)},
-            Cond.QUEUE_EMPTY: queue_write == queue_read, Cond.QUEUE_FULL: (queue_write ^ queue_read) == 4, Cond.GAINS: mem.gain_some,
+            Cond.QUEUE_EMPTY: queue_write == queue_read, Cond.QUEUE_FULL: (queue_write + 1)[:3] == queue_read, Cond.GAINS: mem.gain_some,
             Cond.QUIET: mem.quiet, Cond.READ_DONE: mem.read_done, Cond.WRITE_DONE: mem.write_done, Cond.TAKEN: mem.taken,
             Cond.PRODUCT_DONE: product_done, Cond.PROMPT: prompts.o_valid, Cond.OUT_READY: outputs.i_ready, Cond.FLUSHED: mem.flushed,
         }  # fmt: skip

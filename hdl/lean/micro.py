@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
-__all__ = ["ACC", "ENTRIES_BITS", "FIELDS", "LATENCY", "PAGE_TABLES", "SCALARS", "WORD_BITS", "Cond", "Dest", "Kind", "Length", "Max",
+__all__ = ["BLOCKS", "ENTRIES_BITS", "FIELDS", "LATENCY", "PAGE_TABLES", "SCALARS", "WORD_BITS", "Cond", "Dest", "Kind", "Length", "Max",
            "Micro", "MicroProgram", "Offset", "Operand", "Sat", "Shift", "Slice", "Source", "Strobe", "Target", "YMode"]  # fmt: skip
 
 LATENCY = 10
@@ -234,8 +234,8 @@ class Micro:
 
 assert {f.name for f in fields(Micro)} == {*FIELDS, "note"}
 
-ACC = 480
-"""Sixteen scalars from here on (and further sixteens below) are places for partial sums; see :meth:`MicroProgram.block`."""
+BLOCKS = {"x": 4, "queue": 8, "queue_end": 8, "header": 8, "sums": 4, "square_m": 4, "square_e": 4, "act_m": 2, "act_e": 2, "act_len": 2}
+"""Sizes of the blocks that several files name; see :meth:`MicroProgram.block`."""
 
 
 class MicroProgram:
@@ -250,6 +250,7 @@ class MicroProgram:
         self._constants: dict[int, int] = {0: 0}
         self._next = 1
         self._blocks = SCALARS
+        self._groups: dict[int, int] = {}  # first scalar of sixteen -> how many are in blocks
         self._fresh = 0
 
     # ---- scalars ------------------------------------------------------------------------------------------------------------
@@ -275,11 +276,19 @@ class MicroProgram:
             self._next += 1
         return Operand(Source.SCALAR, self.names[name])
 
-    def block(self, name: str) -> Operand:
-        """The first of sixteen scalars that ``stride`` can go through, at a multiple of 16, zero at power-on."""
+    def block(self, name: str, size: int = 0) -> Operand:
+        """The first of ``size`` scalars that ``stride`` can go through, zero at power-on: within sixteen from a multiple of 16 on.
+
+        The size counts when the block is named first; without one it is that of :data:`BLOCKS`, or 16.
+        """
         if name not in self.names:
-            self._blocks -= 16
-            self.names[name] = self._blocks
+            size = size or BLOCKS.get(name, 16)
+            group = next((start for start, used in self._groups.items() if used + size <= 16), None)
+            if group is None:
+                group = self._blocks = self._blocks - 16
+                self._groups[group] = 0
+            self.names[name] = group + self._groups[group]
+            self._groups[group] += size
         return Operand(Source.SCALAR, self.names[name])
 
     # ---- code ---------------------------------------------------------------------------------------------------------------

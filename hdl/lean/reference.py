@@ -200,7 +200,7 @@ class ReferenceMachine:
 
     def _offset(self, micro: Micro, element: int) -> int:
         offsets = {Offset.ELEMENT: element, Offset.SC: self.field("sc"), Offset.CNT: self.field("cnt"), Offset.ACT: self.field("act"),
-                   Offset.QUEUE_WRITE: self.queue[0] & 3, Offset.QUEUE_READ: self.queue[1] & 3}  # fmt: skip
+                   Offset.QUEUE_WRITE: self.queue[0] & 7, Offset.QUEUE_READ: self.queue[1] & 7}  # fmt: skip
         return offsets[Offset(micro.offset)]
 
     def _place(self, index: int, stride: int, micro: Micro, element: int) -> int:
@@ -332,7 +332,7 @@ class ReferenceMachine:
             Cond.ALWAYS: 1, Cond.NEGATIVE: self.negative, Cond.ZERO: self.zero, Cond.ERROR: 0,
             Cond.PC_BAD: self.pc >= len(self.program.code), Cond.LENGTH_BAD: not 1 <= self.field("len") <= self.config.max_length,
             Cond.ADDRESS_HIGH: self.field("addr") >> (32 + (self.config.beat_bytes - 1).bit_length()) != 0,
-            Cond.QUEUE_EMPTY: self.queue[0] == self.queue[1], Cond.QUEUE_FULL: self.queue[0] - self.queue[1] >= 4,
+            Cond.QUEUE_EMPTY: self.queue[0] == self.queue[1], Cond.QUEUE_FULL: self.queue[0] - self.queue[1] >= 7,
             Cond.GAINS: bool(self.gains), Cond.QUIET: 1, Cond.READ_DONE: 1, Cond.WRITE_DONE: 1, Cond.TAKEN: 1, Cond.PRODUCT_DONE: 1,
             Cond.PROMPT: bool(self.prompts), Cond.OUT_READY: 1, Cond.FLUSHED: 1,
         }[cond])  # fmt: skip
