@@ -39,7 +39,7 @@ def vector_bits(config: CoreConfig) -> int:
     return max(1, ceil_log2(-(-config.max_length * ELEMENT_BYTES // config.beat_bytes)))
 
 
-def block_memory(shape, depth: int, init=()) -> memory.Memory:
+def block_memory(shape, depth, init=()):
     """A memory of which no place is read in the cycle in which it is written."""
     return memory.Memory(shape=shape, depth=depth, init=init, attrs={"no_rw_check": 1, "ram_style": "block"})
 

@@ -28,8 +28,8 @@ class LeanFetch(wiring.Component):
     word from the engine is zero unless one is written: so one adder does both. Requests end at multiples of :func:`burst_block` beats.
 
     Timing: a request is offered REQUEST_CLOCKS after ``push`` (with an empty queue) or ``read``, and if the stream's are taken at
-    once, every REQUEST_CLOCKS, so blocks of as many beats suffice for a beat a clock. A cycle with ``set_address`` or ``set_region`` delays a
-    request that would be looked up in it by one. ``read`` and ``push`` come at least one cycle after the registers that they need were set.
+    once, every REQUEST_CLOCKS, so blocks of as many beats suffice for a beat a clock. A cycle with ``set_address`` or ``set_region``
+    delays a request that would be looked up in it by one. ``read`` and ``push`` come at least one cycle after the registers that they need were set.
     No request is offered later than three cycles after ``hold``.
 
     Members
