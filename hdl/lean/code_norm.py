@@ -224,7 +224,7 @@ def _fold_last(u: MicroProgram, sums: Operand, length: Length) -> None:
 def _term(u: MicroProgram, x: Operand, y: "Operand | None" = None, first: bool = False, places=(0, SPLIT), **values) -> None:
     """Add floor(x * y / 2^F) to the pair, F from ``values``."""
     pair = u.block("norm_pair").strided
-    lanes = _lanes(u, *(-p << 17 for p in places))
+    lanes = _lanes(u, -places[0] << 17, -places[1] << 17)
     u.sca(x, y, ZERO if first else pair, n=lanes, length=Length.TWO, to=pair, **values)
 
 
@@ -244,12 +244,15 @@ def _split(u: MicroProgram, pair: Operand, words: Operand) -> None:
     u.sca(words, minus, pair, to=words + 1)
 
 
-def _lanes(u: MicroProgram, *values: int) -> Operand:
-    """Constants side by side."""
-    place = u.block("lanes " + " ".join(map(str, values)), len(values))
-    for i, value in enumerate(values):
-        u.values[place.index + i] = value
-    return place.strided
+def _lanes(u: MicroProgram, low: int, high: int) -> Operand:
+    """Two constants side by side, eight such pairs a block."""
+    name = f"lanes {low} {high}"
+    if name not in u.names:
+        pairs = sum(known.startswith("lanes ") for known in u.names)
+        place = u.block(f"pairs {pairs // 8}") + pairs % 8 * 2
+        u.names[name] = place.index
+        u.values |= {place.index: low, place.index + 1: high}
+    return Operand(Source.SCALAR, u.names[name]).strided
 
 
 # ---- scalars ----------------------------------------------------------------------------------------------------------------
