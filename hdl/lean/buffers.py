@@ -52,7 +52,7 @@ class StoreBuffer(wiring.Component):
 
     ``start`` and the first element may come in following cycles, as may the last element and ``write``. The request is offered
     from the cycle after ``write`` or ``zeros`` on, its first beat from the cycle after it was taken, then a beat a clock; ``done`` is
-    low from the cycle after ``write`` to that of the answer. ``beats`` is looked at while the request is offered.
+    low from the cycle after ``write`` to that of the answer. ``beats`` is looked at with ``write``.
 
     Members
     -------
@@ -74,14 +74,14 @@ class StoreBuffer(wiring.Component):
         super().__init__({
             "start": In(1), "en": In(1), "data": In(32), "wide": In(1), "write": In(1), "zeros": In(1), "beats": In(length_bits),
             "wr_valid": Out(1), "wr_ready": In(1), "wdata_valid": Out(1), "wdata_ready": In(1), "wdata": Out(8 * n),
-            "wdata_strobe": Out(n), "wresp_valid": In(1), "done": Out(1),
+            "wdata_strobe": Out(n), "wresp_valid": In(1), "done": Out(1, init=1),
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
         halves, bits = self._config.beat_bytes // 2, vector_bits(self._config)
-        filled, sent, zero = Signal(bits), Signal(bits), Signal()
-        half = Signal(ceil_log2(halves))  # of the beat that is being filled
+        filled, sent, zero = Signal(bits, reset_less=True), Signal(bits, reset_less=True), Signal()
+        half = Signal(ceil_log2(halves), reset_less=True)  # of the beat that is being filled
         first, fetch = Signal(), Signal()
         pairs = half[1:]
         m.d.comb += first.eq(self.en & (half == 0))
@@ -105,29 +105,25 @@ class StoreBuffer(wiring.Component):
         with m.If(self.start):
             m.d.sync += [half.eq(0), filled.eq(0)]
 
-        sending, fetched, waiting = Signal(), Signal(), Signal()
-        left = Signal(len(self.beats) + 1)  # its top bit: behind the last beat
+        sending, fetched = Signal(), Signal()
+        left = Signal(len(self.beats) + 1, reset_less=True)  # its top bit: the last beat has been read
         given, last = Signal(), Signal()
         m.d.comb += [
-            self.wdata_valid.eq(sending & fetched), given.eq(self.wdata_valid & self.wdata_ready), last.eq(given & (left == 0)),
-            fetch.eq((self.wr_valid & ~fetched) | (given & ~last)), self.done.eq(~waiting),
+            self.wdata_valid.eq(sending & fetched), given.eq(self.wdata_valid & self.wdata_ready), last.eq(given & left[-1]),
+            fetch.eq((self.wr_valid & ~fetched) | (given & ~left[-1])),
         ]  # fmt: skip
         with m.If(self.write | self.zeros):
-            m.d.sync += [self.wr_valid.eq(1), waiting.eq(1), zero.eq(self.zeros)]
+            m.d.sync += [self.wr_valid.eq(1), self.done.eq(0), zero.eq(self.zeros), left.eq(self.beats)]
         with m.Elif(self.wr_ready):
             m.d.sync += self.wr_valid.eq(0)
         with m.If(self.wresp_valid):
-            m.d.sync += waiting.eq(0)
+            m.d.sync += self.done.eq(1)
         m.d.sync += [
             sending.eq((self.wr_valid & self.wr_ready) | (sending & ~last)),
             fetched.eq(fetch | (fetched & ~last)),
         ]
-        with m.If(self.wr_valid):
-            m.d.sync += left.eq(self.beats)
-        with m.Elif(given):
-            m.d.sync += left.eq(left - 1)
         with m.If(fetch):
-            m.d.sync += sent.eq(follow(sent))
+            m.d.sync += [sent.eq(follow(sent)), left.eq(left - 1)]
         with m.If(self.start):
             m.d.sync += sent.eq(0)
         return m
@@ -137,7 +133,8 @@ class GainQueue(wiring.Component):
     """Gains, and lengths of their segments, in the order in which they came: gain_buffer_elements + GAIN_LENGTHS words at least.
 
     A word may be popped from the cycle after its push on; ``out`` is there in the cycle after ``pop`` and stays until the one after
-    the next. Nobody may pop what isn't there, or push more than there is room.
+    the next. ``some`` tells of pushes, pops and ``clear`` two cycles later. Nobody may pop what isn't there, or push more than there is
+    room.
 
     Members
     -------
@@ -157,8 +154,11 @@ class GainQueue(wiring.Component):
         put, got = Signal(self._bits), Signal(self._bits)
         m.d.comb += [
             wport.addr.eq(put), wport.data.eq(self.data), wport.en.eq(self.push),
-            rport.addr.eq(got), rport.en.eq(self.pop), self.out.eq(rport.data), self.some.eq(put != got),
+            rport.addr.eq(got), rport.en.eq(self.pop), self.out.eq(rport.data),
         ]  # fmt: skip
+        differ = [Signal(name=f"differ{k}") for k in range(0, self._bits, 2)]  # in a register: small look-up tables suffice
+        m.d.sync += [signal.eq(put[2 * k : 2 * k + 2] != got[2 * k : 2 * k + 2]) for k, signal in enumerate(differ)]
+        m.d.comb += self.some.eq(Cat(differ).any())
         with m.If(self.push):
             m.d.sync += put.eq(follow(put))
         with m.If(self.pop):

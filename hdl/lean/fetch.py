@@ -14,7 +14,7 @@ __all__ = ["REGIONS", "REQUEST_CLOCKS", "LeanFetch"]
 
 REGIONS = 7
 """Regions that may be queued."""
-REQUEST_CLOCKS = 4
+REQUEST_CLOCKS = 6
 """Cycles from ``push`` or ``read`` to the offer of the request, and from one of the stream's offers to the next."""
 ADDRESS_BITS = 32
 _REGION_BITS = 3
@@ -27,24 +27,24 @@ class LeanFetch(wiring.Component):
     read, offered, and replaced by the beginning of the next block. The memory's output is zero unless it was read for that, and the
     word from the engine is zero unless one is written: so one adder does both. Requests end at multiples of :func:`burst_block` beats.
 
-    Timing: a request is offered REQUEST_CLOCKS after ``push`` (with an empty queue) or ``read``, and if the stream's are taken at
-    once, every REQUEST_CLOCKS, so blocks of as many beats suffice for a beat a clock. A cycle with ``set_address`` or ``set_region``
-    delays a request that would be looked up in it by one. ``read`` and ``push`` come at least one cycle after the registers that they need were set.
-    No request is offered later than three cycles after ``hold``.
+    Timing: a request is offered REQUEST_CLOCKS after ``push`` (with an empty queue) or ``read``. If the stream's are taken at once they
+    follow each other every REQUEST_CLOCKS, so blocks of 8 beats suffice for a beat a clock. A cycle with ``set_address`` or
+    ``set_region`` delays a request that would be looked up in it by one. ``read`` and ``push`` come at least one cycle after the
+    registers that they need were set.
 
     Members
     -------
     hw_data : In(36), set_address, set_region, set_region_end : In(1)
     beats : In, of own requests, less one.
     push, hold, release, read, flush : In(1)
-        ``flush`` also releases; it is over when ``flushing`` is low.
+        ``flush`` also releases; it is over when ``flushed`` is high again.
     pop : In(1)
         A beat has left the queue of the stream.
     arrived : In(1)
     rd_valid, rd_ready, rd_addr (in beats), rd_len
     own : Out(1)
         What arrives is of own requests: from the first ``read`` to ``release``.
-    quiet, taken, read_done, flushing : Out(1)
+    quiet, taken, read_done, flushed : Out(1)
     """
 
     def __init__(self, config: CoreConfig):
@@ -54,7 +54,7 @@ class LeanFetch(wiring.Component):
             "hw_data": In(36), "set_address": In(1), "set_region": In(1), "set_region_end": In(1), "beats": In(self.length_bits),
             "push": In(1), "hold": In(1), "release": In(1), "read": In(1), "flush": In(1), "pop": In(1), "arrived": In(1),
             "rd_valid": Out(1), "rd_ready": In(1), "rd_addr": Out(ADDRESS_BITS), "rd_len": Out(self.length_bits), "own": Out(1),
-            "quiet": Out(1), "taken": Out(1), "read_done": Out(1), "flushing": Out(1),
+            "quiet": Out(1), "taken": Out(1), "read_done": Out(1), "flushed": Out(1, init=1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -62,29 +62,30 @@ class LeanFetch(wiring.Component):
         low, room_beats = self.length_bits, self._config.weight_fifo_beats
 
         # State: what waits, and how far a lookup has come.
-        held, wanted, second, third = Signal(), Signal(), Signal(), Signal()
+        held, wanted, looking = Signal(), Signal(), Signal()
+        second, third, fourth, fifth = (Signal(name=name) for name in ("second", "third", "fourth", "fifth"))
         head, tail = Signal(_REGION_BITS), Signal(_REGION_BITS)
         free = Signal(range(room_beats + 1), init=room_beats)  # beats that may be asked for
         outstanding = Signal(range(max(room_beats, 1 << vector_bits(self._config)) + 1))
         go, busy, idle, ask = Signal(), Signal(), Signal(), Signal()
         setting = self.set_address | self.set_region
         m.d.comb += [
-            busy.eq(second | third | self.rd_valid),
-            go.eq(~setting & ~busy & Mux(self.own, wanted, ~held & ~self.flushing & (head != tail) & free[low:].any())),
+            busy.eq(looking | self.rd_valid),
+            go.eq(~setting & ~busy & Mux(self.own, wanted, ~held & self.flushed & (head != tail) & free[low:].any())),
             idle.eq(~busy & (outstanding == 0)),
             self.read_done.eq(idle & ~wanted), self.quiet.eq(self.read_done & held), self.taken.eq(~(wanted | (self.own & busy))),
         ]  # fmt: skip
         m.d.sync += [
             held.eq((held | self.hold) & ~self.release), self.own.eq((self.own | self.read) & ~self.release),
-            wanted.eq(self.read | (wanted & ~go)), self.flushing.eq(self.flush | (self.flushing & ~idle)),
-            second.eq(go), third.eq(second),
+            wanted.eq(self.read | (wanted & ~go)), self.flushed.eq((self.flushed | idle) & ~self.flush),
+            looking.eq(go | (looking & ~fifth)), second.eq(go), third.eq(second), fourth.eq(third), fifth.eq(fourth),
         ]  # fmt: skip
 
         # First and last beats. The own address has the places in which bit 3 is set; the upper half is never written.
         m.submodules.starts = starts = block_memory(ADDRESS_BITS, 4 << _REGION_BITS)
         m.submodules.ends = ends = block_memory(ADDRESS_BITS, 1 << _REGION_BITS)
         sport, eport, put, put_end = starts.read_port(), ends.read_port(), starts.write_port(), ends.write_port()
-        given, is_set, is_own = Signal(ADDRESS_BITS), Signal(), Signal()
+        given, is_set, is_own = Signal(ADDRESS_BITS, reset_less=True), Signal(), Signal()
         advance = second & ~self.own
         with m.If(setting):
             m.d.sync += given.eq(self.hw_data)
@@ -100,22 +101,27 @@ class LeanFetch(wiring.Component):
         ]  # fmt: skip
 
         # The request: to the end of the block, or of the region if that ends in it (with no beat left if it ended at the last block's).
-        last, end = Signal(), Signal(low)
-        same = sport.data[low:] == eport.data[low:]
-        m.d.sync += last.eq(same)
-        with m.If(same):
+        # Whether it does is found in three steps, of one look-up table each.
+        last, end = Signal(), Signal(low, reset_less=True)
+        same = [sport.data[k : k + 2] == eport.data[k : k + 2] for k in range(low, ADDRESS_BITS, 2)]
+        for width in (1, 4):
+            terms = [Cat(same[k : k + width]).all() for k in range(0, len(same), width)]
+            same = [Signal(name=f"same{width}_{k}", reset_less=True) for k in range(len(terms))]
+            m.d.sync += [signal.eq(term) for signal, term in zip(same, terms, strict=True)]
+        m.d.sync += last.eq(Cat(same).all())
+        with m.If(Cat(same).all()):
             m.d.sync += end.eq(eport.data)
         with m.Else():
             m.d.sync += end.eq(0)
         less = Signal(low + 1)  # the request's beats, negative; the top bit is set if the region's end lies behind its start
-        m.d.comb += [less.eq(self.rd_addr[:low] - end), ask.eq(third & ~self.flushing & (self.own | ~last | less[low]))]
+        m.d.comb += [less.eq(self.rd_addr[:low] - end), ask.eq(fifth & self.flushed & (self.own | ~last | less[low]))]
         with m.If(second):
             m.d.sync += self.rd_addr.eq(sport.data)
         beats = Mux(self.own, self.beats, ~less[:low])
-        with m.If(third):
+        with m.If(fifth):
             m.d.sync += self.rd_len.eq(beats)
         m.d.sync += self.rd_valid.eq(ask | (self.rd_valid & ~self.rd_ready))
-        with m.If(third & last & ~self.own):
+        with m.If(fifth & last & ~self.own):
             m.d.sync += head.eq(follow(head))
         with m.If(self.push):
             m.d.sync += tail.eq(follow(tail))
@@ -132,7 +138,7 @@ class LeanFetch(wiring.Component):
             free.eq(add_carry(free, _extended(taking, len(free)), self.pop)),
             outstanding.eq(add_carry(outstanding, _extended(adding, len(outstanding)), ~self.arrived)),
         ]
-        with m.If(self.flushing):
+        with m.If(~self.flushed):
             m.d.sync += [held.eq(0), wanted.eq(0), self.own.eq(0), head.eq(0), tail.eq(0), free.eq(room_beats)]
         return m
 

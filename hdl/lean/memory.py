@@ -132,7 +132,7 @@ class LeanMemory(wiring.Component):
             fetch.release.eq(self.release), fetch.read.eq(self.read), fetch.flush.eq(self.flush), fetch.pop.eq(pop),
             fetch.arrived.eq(mem.rdata_valid), fetch.rd_ready.eq(mem.rd_ready),
             mem.rd_valid.eq(fetch.rd_valid), mem.rd_addr.eq(fetch.rd_addr << beat_shift), mem.rd_len.eq(fetch.rd_len),
-            self.quiet.eq(fetch.quiet), self.read_done.eq(fetch.read_done), self.flushed.eq(~fetch.flushing),
+            self.quiet.eq(fetch.quiet), self.read_done.eq(fetch.read_done), self.flushed.eq(fetch.flushed),
             self.taken.eq(fetch.taken & ~mem.wr_valid),
             store.start.eq(self.store_start), store.en.eq(self.store_en), store.data.eq(self.store_data), store.wide.eq(self.store_wide),
             store.write.eq(self.write), store.zeros.eq(self.zeros), store.beats.eq(beats), self.write_done.eq(store.done),
@@ -140,7 +140,7 @@ class LeanMemory(wiring.Component):
             mem.wdata_valid.eq(store.wdata_valid), store.wdata_ready.eq(mem.wdata_ready), mem.wdata.eq(store.wdata),
             mem.wdata_strobe.eq(store.wdata_strobe), store.wresp_valid.eq(mem.wresp_valid),
             gains.push.eq(self.gain_push), gains.data.eq(self.gain_data), gains.pop.eq(self.gain_pop), self.gain_out.eq(gains.out),
-            self.gain_some.eq(gains.some), gains.clear.eq(self.begin | fetch.flushing),
+            self.gain_some.eq(gains.some), gains.clear.eq(self.begin | ~fetch.flushed),
             self.stream_read_beat.eq(mem.rdata_valid & ~fetch.own), self.load_read_beat.eq(mem.rdata_valid & fetch.own),
             self.write_beat.eq(mem.wdata_valid & mem.wdata_ready),
         ]  # fmt: skip
@@ -156,12 +156,12 @@ class LeanMemory(wiring.Component):
         bits = max(ceil_log2(config.weight_fifo_beats), vector_bits(config))
         m.submodules.storage = storage = block_memory(8 * config.beat_bytes, 2 << bits)
         wport, rport = storage.write_port(), storage.read_port()
-        put, landed = Signal(bits), Signal(bits)  # where the next beats of the stream and of own reads go
+        put, landed = Signal(bits), Signal(bits, reset_less=True)  # where the next beats of the stream and of own reads go
         place, again = Signal(bits), Signal(bits)  # the next beat to be read; the stream's first that is not used up
         offered, loading, active = Signal(), Signal(), Signal()  # a beat; the load buffer's instead of the stream's; elements are taken
         used, pop, restore, get = Signal(), Signal(), Signal(), Signal()
         free = ~offered | used  # the output register is
-        arrived = self.mem.rdata_valid & ~fetch.own & ~fetch.flushing
+        arrived = self.mem.rdata_valid & ~fetch.own & fetch.flushed
         start_load = self.element_start & self.element_load
         element_used, over = self._elements(m, rport.data, offered, loading, active)
         m.d.comb += [
@@ -191,14 +191,14 @@ class LeanMemory(wiring.Component):
             m.d.sync += again.eq(place)
         with m.If(start_load):
             m.d.sync += place.eq(0)
-        with m.If(fetch.flushing):
+        with m.If(~fetch.flushed):
             m.d.sync += [put.eq(0), place.eq(0), self.level.eq(0), offered.eq(0), active.eq(0), loading.eq(0)]
         return pop
 
     def _elements(self, m, beat, offered, loading, active):
         """Half words of the beat to elements. Returns whether the beat is used up, and whether the elements are over."""
         halves = self._config.beat_bytes // 2
-        half = Signal(ceil_log2(halves))
+        half = Signal(ceil_log2(halves), reset_less=True)
         wide, load, advance, over, last = (Signal(name=name) for name in ("wide", "load", "advance", "over", "last"))
         pairs = half[1:]
         m.d.comb += [

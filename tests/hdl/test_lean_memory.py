@@ -332,17 +332,20 @@ def test_gains_come_in_order_a_word_a_clock_until_begin_or_flush():
             for word in words:
                 ctx.set(dut.gain_data, word & 0xFFFF)
                 await b.strobe("gain_push")
-                assert b.get("gain_some")
+            await b.tick()
+            assert b.get("gain_some")
             taken = room // 2 if end else room
             ctx.set(dut.gain_pop, 1)
             for word in words[:taken]:
                 await b.tick()
                 assert b.get("gain_out") == word
             ctx.set(dut.gain_pop, 0)
+            await b.tick()
             assert b.get("gain_some") == bool(end)
             if end:
                 await b.strobe(end)
                 await b.until("flushed")
+                await b.tick(2)
 
     Bench(small(16), 2).run(bench)
 
