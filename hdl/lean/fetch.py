@@ -15,7 +15,7 @@ __all__ = ["REGIONS", "REQUEST_CLOCKS", "LeanFetch"]
 REGIONS = 7
 """Regions that may be queued."""
 REQUEST_CLOCKS = 6
-"""Cycles from ``push`` or ``read`` to the offer of the request, and from one of the stream's offers to the next."""
+"""Cycles from ``read`` to the offer of the request; the stream takes one more."""
 ADDRESS_BITS = 32
 _REGION_BITS = 3
 
@@ -27,10 +27,10 @@ class LeanFetch(wiring.Component):
     read, offered, and replaced by the beginning of the next block. The memory's output is zero unless it was read for that, and the
     word from the engine is zero unless one is written: so one adder does both. Requests end at multiples of :func:`burst_block` beats.
 
-    Timing: a request is offered REQUEST_CLOCKS after ``push`` (with an empty queue) or ``read``. If the stream's are taken at once they
-    follow each other every REQUEST_CLOCKS, so blocks of 8 beats suffice for a beat a clock. A cycle with ``set_address`` or
-    ``set_region`` delays a request that would be looked up in it by one. ``read`` and ``push`` come at least one cycle after the
-    registers that they need were set.
+    Timing: a request is offered REQUEST_CLOCKS after ``read``, and one more after ``push`` (with an empty queue). If the stream's are
+    taken at once they follow each other every REQUEST_CLOCKS + 1, so blocks of 8 beats suffice for a beat a clock. A cycle with
+    ``set_address`` or ``set_region`` delays a request that would be looked up in it by one. ``read`` and ``push`` come at least one cycle
+    after the registers that they need were set. ``quiet`` and ``read_done`` are high from the second cycle after the last arrival on.
 
     Members
     -------
@@ -68,17 +68,18 @@ class LeanFetch(wiring.Component):
         free = Signal(range(room_beats + 1), init=room_beats)  # beats that may be asked for
         outstanding = Signal(range(max(room_beats, 1 << vector_bits(self._config)) + 1))
         go, busy, idle, ask = Signal(), Signal(), Signal(), Signal()
+        may, none = Signal(), Signal()  # the stream has something to ask; nothing is outstanding
         setting = self.set_address | self.set_region
         m.d.comb += [
-            busy.eq(looking | self.rd_valid),
-            go.eq(~setting & ~busy & Mux(self.own, wanted, ~held & self.flushed & (head != tail) & free[low:].any())),
-            idle.eq(~busy & (outstanding == 0)),
+            busy.eq(looking | self.rd_valid), go.eq(~setting & (may | wanted)), idle.eq(none & ~busy),
             self.read_done.eq(idle & ~wanted), self.quiet.eq(self.read_done & held), self.taken.eq(~(wanted | (self.own & busy))),
         ]  # fmt: skip
         m.d.sync += [
             held.eq((held | self.hold) & ~self.release), self.own.eq((self.own | self.read) & ~self.release),
             wanted.eq(self.read | (wanted & ~go)), self.flushed.eq((self.flushed | idle) & ~self.flush),
             looking.eq(go | (looking & ~fifth)), second.eq(go), third.eq(second), fourth.eq(third), fifth.eq(fourth),
+            may.eq(free[low:].any() & (head != tail) & ~busy & ~go & ~held & ~self.hold & ~self.flush & self.flushed),
+            none.eq((outstanding == 0) & ~busy),
         ]  # fmt: skip
 
         # First and last beats. The own address has the places in which bit 3 is set; the upper half is never written.

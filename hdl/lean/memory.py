@@ -37,9 +37,10 @@ class LeanMemory(wiring.Component):
     Timing. Strobes and the ``set`` of a register act at the end of their cycle: conditions tell in the next one. A strobe that needs
     a register comes at least one cycle after its ``set``.
 
-    - ``push`` or ``read`` at t: the request is offered at t + REQUEST_CLOCKS, see :class:`trilobit.hdl.lean.fetch.LeanFetch`.
-    - ``write`` or ``zeros`` at t: at t + 1, see :class:`trilobit.hdl.lean.buffers.StoreBuffer`. ``taken`` is high from the cycle
-      after the request was taken on, ``read_done`` from that after the last beat's arrival, ``write_done`` from that after the answer.
+    - ``read`` at t: the request is offered at t + REQUEST_CLOCKS (``push``: one later), see :class:`trilobit.hdl.lean.fetch.LeanFetch`.
+    - ``write`` or ``zeros`` at t: at t + 1, see :class:`trilobit.hdl.lean.buffers.StoreBuffer`.
+    - ``taken`` is high from the cycle after the request was taken on, ``read_done`` from the second after the last beat's arrival,
+      ``write_done`` from the first after the answer, ``flushed`` from the second cycle after ``flush`` at the earliest.
     - A beat that arrives at t is offered to the product at t + WEIGHT_CLOCKS if no other waits; then a beat a clock.
     - ``element_start`` at t: the first element is valid at t + STREAM_CLOCKS if the stream's next beat is offered at t + 1, else one
       cycle after that is; or at t + LOAD_CLOCKS. Then an element a clock, across beats too, while the queue has beats.
