@@ -95,6 +95,11 @@ class CoreConfig:
         return -(-16 // self.beat_bytes)
 
     @property
+    def burst_block(self) -> int:
+        """Memory requests end at multiples of this many beats: no longer than a burst, and never across 4 KiB."""
+        return min(self.burst_beats, 4096 // self.beat_bytes)
+
+    @property
     def weights_per_clock(self) -> int:
         """Ternary weights consumed a clock when no one waits; each serves every slot."""
         return 5 * self.beat_bytes

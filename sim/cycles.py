@@ -1,8 +1,9 @@
 """The cycle model: when everything happens in a program, without data, equal to the RTL to the cycle.
 
-It steps the control of each unit (cycles.cpp) with the latencies of ``timing.yaml`` and the memories of ``memory_model.h``, which the RTL
-simulation shares. Equality with the RTL is tested on random programs, memories and cores: the cycle in which each instruction retires,
-all cycles, and all counters (tests/sim/test_cycles_rtl.py). It needs a C++ compiler, and neither Amaranth nor Verilator.
+Of a pipelined core it steps the control of each unit (cycles.cpp) with the latencies of ``timing.yaml``; of a lean core it runs the
+microprogram (lean.cpp). The memories are those of ``memory_model.h``, which the RTL simulation shares. Equality with the RTL is tested on
+random programs, memories and cores: the cycle in which each instruction retires, all cycles, and all counters
+(tests/sim/test_cycles_rtl.py, test_lean_cycles.py). It needs a C++ compiler, and neither Amaranth nor Verilator.
 """
 
 import ctypes
@@ -17,7 +18,7 @@ from trilobit.isa.segments import Segment
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
 from trilobit.sim.cycles_build import COUNTERS, WAITS, load_cycles
-from trilobit.sim.cycles_decode import Machine, StreamSegment, decode_program, known_segments, stream_segments
+from trilobit.sim.cycles_decode import StreamSegment, decode_program, known_segments, machine_of, stream_segments
 from trilobit.sim.cycles_timing import timing
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
 from trilobit.sim.trace_records import TraceRecords, read_records
@@ -74,16 +75,7 @@ class CycleModel(Backend):
         else:
             ordered = known_segments(segments)
         self._segments = {segment.addr: segment for segment in ordered}
-        self._lib = load_cycles()
-        machine = Machine(
-            **{field[0]: getattr(config, field[0]) for field in Machine._fields_ if hasattr(config, field[0])},
-            window_size=program.window_size, write_start=program.write_start, eos=settings.eos, limit=settings.limit,
-        )  # fmt: skip
-        parameters = self.memory_model.parameters(config.clock_mhz)
-        self._model = self._lib.cycles_new(
-            ctypes.byref(machine), ctypes.byref(timing()), decode_program(program, config), len(program.code),
-            (StreamSegment * len(ordered))(*ordered), len(ordered), ctypes.byref(parameters),
-        )  # fmt: skip
+        self._lib, self._model = self._load(ordered, segments)
         if not self._model:
             raise ConfigError(f"memory {self.memory_model.name!r}: expected a core of at least 4 bytes a beat, got {config.beat_bytes}")
         self.give(generated)
@@ -91,26 +83,40 @@ class CycleModel(Backend):
         self._seen = 0  # retire records handed out by step()
         self.record_retires = False
 
+    def _load(self, ordered: list[StreamSegment], segments: Sequence[Segment] | None) -> tuple[ctypes.CDLL, int | None]:
+        """The compiled model of the config's machine, and a new one in it; None if the memory doesn't fit the core."""
+        if self.config.machine == "lean":
+            from trilobit.sim.lean import new_lean
+
+            return new_lean(self.program, self.config, self.memory_model, self.settings, ordered, segments, self._image)
+        lib, machine = load_cycles(), machine_of(self.program, self.config, self.settings)
+        parameters = self.memory_model.parameters(self.config.clock_mhz)
+        model = lib.new(
+            ctypes.byref(machine), ctypes.byref(timing()), decode_program(self.program, self.config), len(self.program.code),
+            (StreamSegment * len(ordered))(*ordered), len(ordered), ctypes.byref(parameters),
+        )  # fmt: skip
+        return lib, model
+
     # ---- Backend -----------------------------------------------------------------------------------------------------------
 
     def push(self, tokens: Sequence[int], slot: int = 0) -> None:
         check_prompt(self.config, tokens, slot)
-        self._give(self._lib.cycles_push, tokens, "prompt tokens", slot)
+        self._give(self._lib.push, tokens, "prompt tokens", slot)
         if self._reason == WAITING and len(tokens):
             self._reason = LIMIT
 
     def give(self, generated: Sequence[int]) -> None:
         """Further tokens that ``argmax`` commits, behind those that it was given."""
-        self._give(self._lib.cycles_generated, generated, "generated tokens")
+        self._give(self._lib.generated, generated, "generated tokens")
 
     def run(self, on_token: Callable[[int], None] | None = None, *, on_slot_token: Callable[[int, int], None] | None = None,
             max_instructions: int | None = None, max_cycles: int | None = None) -> RunResult:  # fmt: skip
-        self._lib.cycles_record(self._handle, int(self.record_retires))
+        self._lib.record(self._handle, int(self.record_retires))
         budget = FOREVER if max_cycles is None else max_cycles
         retired = self._retired() if max_instructions is not None else 0
         while budget > 0 and self._reason not in (HALTED, FAULT, WAITING):
             before, tokens = self.cycles, len(self._tokens())
-            self._reason = self._lib.cycles_run(self._handle, min(budget, SLICE), int(max_instructions is not None))
+            self._reason = self._lib.run(self._handle, min(budget, SLICE), int(max_instructions is not None))
             budget -= self.cycles - before
             if on_token is not None or on_slot_token is not None:
                 report_tokens(list(zip(self._tokens(), self._slots(), strict=True))[tokens:], on_token, on_slot_token)
@@ -120,32 +126,32 @@ class CycleModel(Backend):
 
     def run_to_token(self) -> bool:
         """Run until the next token, of whichever slot, is emitted; False if none is: the program halted, faulted, or waits."""
-        self._lib.cycles_record(self._handle, int(self.record_retires))
+        self._lib.record(self._handle, int(self.record_retires))
         while self._reason not in (HALTED, FAULT, WAITING):
-            self._reason = self._lib.cycles_run(self._handle, SLICE, UNTIL_TOKEN)
+            self._reason = self._lib.run(self._handle, SLICE, UNTIL_TOKEN)
             if self._reason == TOKEN:
                 return True
         return False
 
     def waits(self) -> dict[tuple[str, str], int]:
         """Cycles in which a unit waited, by unit and cause, beside the causes that the hardware counts."""
-        return dict(zip(WAITS, self._lib.cycles_waits(self._handle)[: len(WAITS)], strict=True))
+        return dict(zip(WAITS, self._lib.waits(self._handle)[: len(WAITS)], strict=True))
 
     def step(self) -> Retire | None:
-        self._lib.cycles_record(self._handle, 1)
+        self._lib.record(self._handle, 1)
         while self._seen >= len(records := self.retires):
             if self._reason in (HALTED, FAULT, WAITING):
                 return None
-            self._reason = self._lib.cycles_run(self._handle, SLICE, UNTIL_RETIRE)
+            self._reason = self._lib.run(self._handle, SLICE, UNTIL_RETIRE)
         self._seen += 1
         return records[self._seen - 1]
 
     def result(self) -> RunResult:
-        counters = dict(zip(COUNTERS, self._lib.cycles_counters(self._handle)[: len(COUNTERS)], strict=True))
+        counters = dict(zip(COUNTERS, self._lib.counters(self._handle)[: len(COUNTERS)], strict=True))
         del counters["saturated"]
         return RunResult(
             tokens=self._tokens(), slots=self._slots(),
-            fault=self._lib.cycles_fault(self._handle), fault_pc=self._lib.cycles_fault_pc(self._handle),
+            fault=self._lib.fault(self._handle), fault_pc=self._lib.fault_pc(self._handle),
             halted=self._reason == HALTED, waiting=self._reason == WAITING, retired=self._retired(), cycles=counters["cycles"],
             counters=counters, weights=self._weights(),
         )  # fmt: skip
@@ -167,25 +173,25 @@ class CycleModel(Backend):
     def retires(self) -> list[Retire]:  # type: ignore[override]
         """Instructions retired since ``record_retires`` was set, in order of their cycle."""
         pointer = ctypes.c_void_p()
-        count = self._lib.cycles_retires(self._handle, ctypes.byref(pointer))
+        count = self._lib.retires(self._handle, ctypes.byref(pointer))
         return [Retire(r.pc, UNITS[r.unit], r.cycle) for r in _array(pointer, _RetireRecord, count)]
 
     @property
     def cycles(self) -> int:
         """Clock cycles since the program was started."""
-        return self._lib.cycles_now(self._handle)
+        return self._lib.now(self._handle)
 
     def trace(self, on: bool = True) -> None:
         """Record a timeline from now on."""
-        self._lib.cycles_trace(self._handle, int(on))
+        self._lib.trace(self._handle, int(on))
 
     def trace_records(self) -> TraceRecords:
         """The timeline so far, for :func:`trilobit.sim.trace.write_trace`."""
-        return read_records(self._lib.cycles_trace_records, self._handle)
+        return read_records(self._lib.trace_records, self._handle)
 
     def close(self) -> None:
         if self._model:
-            self._lib.cycles_delete(self._model)
+            self._lib.delete(self._model)
             self._model = None
 
     def __del__(self):
@@ -211,16 +217,16 @@ class CycleModel(Backend):
 
     def _tokens(self) -> list[int]:
         pointer = ctypes.c_void_p()
-        count = self._lib.cycles_tokens(self._handle, ctypes.byref(pointer))
+        count = self._lib.tokens(self._handle, ctypes.byref(pointer))
         return _array(pointer, ctypes.c_uint32, count)[:]
 
     def _slots(self) -> list[int]:
         """The slot of each emitted token."""
-        count = self._lib.cycles_tokens(self._handle, ctypes.byref(ctypes.c_void_p()))
-        return _array(self._lib.cycles_token_slots(self._handle), ctypes.c_uint32, count)[:]
+        count = self._lib.tokens(self._handle, ctypes.byref(ctypes.c_void_p()))
+        return _array(self._lib.token_slots(self._handle), ctypes.c_uint32, count)[:]
 
     def _by_pc(self) -> np.ndarray:
-        return np.ctypeslib.as_array(self._lib.cycles_retired_by_pc(self._handle), shape=(1 << 16,))
+        return np.ctypeslib.as_array(self._lib.retired_by_pc(self._handle), shape=(1 << 16,))
 
     def _retired(self) -> int:
         return int(self._by_pc().sum())

@@ -11,8 +11,9 @@ from trilobit.isa.program import Program
 from trilobit.isa.segments import KINDS, Segment, parse_segment
 from trilobit.isa.slots import stored_elements
 from trilobit.isa.spec import ISA, Opcode
+from trilobit.sim.backend import HostSettings
 
-__all__ = ["Instruction", "Machine", "StreamSegment", "decode_program", "known_segments", "stream_segments"]
+__all__ = ["Instruction", "Machine", "StreamSegment", "decode_program", "known_segments", "machine_of", "stream_segments"]
 
 _UNITS = ("ldst", "rmsnorm", "tmatmul", "rowwise", "control")
 # enum Kind of cycles.h; every other row-wise instruction is elementwise.
@@ -47,6 +48,14 @@ class Machine(ctypes.Structure):
                                                        "burst_beats", "load_fifo_beats", "program_words")),
                 ("window_size", ctypes.c_uint64), ("write_start", ctypes.c_uint64), ("eos", ctypes.c_uint32),
                 ("limit", ctypes.c_uint32), ("batch", ctypes.c_uint32), ("zero", ctypes.c_uint32)]  # fmt: skip
+
+
+def machine_of(program: Program, config: CoreConfig, settings: HostSettings) -> Machine:
+    """A core's parameters, the program's window, and what the host asks for."""
+    return Machine(
+        **{field[0]: getattr(config, field[0]) for field in Machine._fields_ if hasattr(config, field[0])},
+        window_size=program.window_size, write_start=program.write_start, eos=settings.eos, limit=settings.limit,
+    )  # fmt: skip
 
 
 def _problem(op: Opcode, get, config: CoreConfig, program: Program) -> int:

@@ -4,7 +4,6 @@ from trilobit.hdl.lean.code_argmax import clear_hashes
 from trilobit.hdl.lean.code_stream import stream
 from trilobit.hdl.lean.idioms import VA
 from trilobit.hdl.lean.micro import COUNT_FIRST, COUNT_LAST, Cond, Dest, Length, MicroProgram, Offset, Sat, Slice, Strobe, Target
-from trilobit.hdl.stream import burst_block
 from trilobit.isa.core import CoreConfig
 
 __all__ = ["control"]
@@ -143,7 +142,7 @@ def _memory(u: MicroProgram, config: CoreConfig) -> None:
 
     def bursts(request: Strobe, after: Cond | None) -> None:
         """A request for each block of beats that ``at`` to ``end`` touches; their answers, if ``after`` says so, before the next."""
-        block = burst_block(config)
+        block = config.burst_block
         last, edge = u.var("last"), u.var("edge")
         again = u.fresh("burst")
         u.sca(end, None, minus, to=end)

@@ -1,0 +1,90 @@
+"""What the lean core's cycle model is made of, for :mod:`trilobit.sim.cycles`: the microprogram, initial scalars, headers of the stream."""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from trilobit.hdl.lean.micro import FIELDS, SCALARS, MicroProgram, Operand
+from trilobit.hdl.lean.microprogram import microprogram
+from trilobit.isa.core import CoreConfig
+from trilobit.isa.program import Program
+from trilobit.isa.segments import HEADER_BYTES, Segment, segment_header
+from trilobit.isa.spec import ISA, UNITS
+from trilobit.sim.backend import HostSettings
+from trilobit.sim.cycles_decode import StreamSegment, machine_of
+from trilobit.sim.cycles_timing import timing
+from trilobit.sim.lean_build import LeanHeader, LeanSettings, load_lean
+from trilobit.sim.memory import Memory
+
+__all__ = ["new_lean"]
+
+
+@cache
+def _program(config: CoreConfig) -> MicroProgram:
+    return microprogram(config)
+
+
+@cache
+def _code(config: CoreConfig) -> np.ndarray:
+    """The microprogram's fields: [microinstructions, fields] of int32, in the order of FIELDS."""
+    places, position = [], 0
+    for bits, is_signed in FIELDS.values():
+        places.append((position, bits, is_signed))
+        position += bits
+
+    def fields(word: int) -> list[int]:
+        values = [(word >> low & ((1 << bits) - 1), bits, is_signed) for low, bits, is_signed in places]
+        return [value - (1 << bits) if is_signed and value >> (bits - 1) else value for value, bits, is_signed in values]
+
+    return np.array([fields(word) for word in _program(config).words()], dtype=np.int32)
+
+
+def _entries(program: MicroProgram) -> np.ndarray:
+    """For each opcode where its microcode begins, and its unit: [256, 2] of uint16."""
+    table = np.zeros((256, 2), dtype=np.uint16)
+    table[:, 0] = program.labels["bad_opcode"]
+    for name, at in program.entries.items():
+        op = ISA.by_name[name]
+        table[op.opcode] = at, UNITS.index(op.unit)
+    return table
+
+
+def _headers(
+    config: CoreConfig, ordered: Sequence[StreamSegment], segments: Sequence[Segment] | None, image: np.ndarray | None
+) -> list[LeanHeader]:
+    """The bytes of the stream's headers, by address: of the image, or as a compiler writes them."""
+    if segments is not None:
+        found = {s.addr: segment_header(s.kind, s.rows, s.columns, s.scale, config.beat_bytes) for s in segments}
+    else:
+        assert image is not None
+        found = {s.addr: bytes(image[s.addr : s.addr + HEADER_BYTES]) for s in ordered}
+    result = []
+    for addr in sorted(found):
+        words = np.frombuffer(found[addr][:HEADER_BYTES].ljust(HEADER_BYTES, b"\0"), dtype="<u2").tolist()
+        result.append(LeanHeader(addr, (ctypes.c_uint16 * len(words))(*words)))
+    return result
+
+
+def new_lean(program: Program, config: CoreConfig, memory: Memory, settings: HostSettings, ordered: Sequence[StreamSegment],
+             segments: Sequence[Segment] | None, image: np.ndarray | None) -> tuple[ctypes.CDLL, int | None]:  # fmt: skip
+    """The compiled model's library and a new model; None if the memory doesn't fit the core. Arguments as for CycleModel."""
+    lib, micro = load_lean(), _program(config)
+    code, entries = np.ascontiguousarray(_code(config)), _entries(micro)
+    words = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in program.code), dtype=np.uint64)
+    headers = _headers(config, ordered, segments, image)
+    scalars = np.array([micro.values.get(index, 0) for index in range(SCALARS)], dtype=np.int64)
+    temperature = settings.temperature_scalar()
+    token: Operand = micro.var("token")
+
+    def pointer(array: np.ndarray) -> ctypes.c_void_p:
+        return ctypes.c_void_p(array.ctypes.data)
+
+    model = lib.new(
+        ctypes.byref(machine_of(program, config, settings)), ctypes.byref(timing()), pointer(words), len(program.code),
+        (LeanHeader * len(headers))(*headers), len(headers),
+        ctypes.byref(LeanSettings(settings.seed, temperature.mantissa, temperature.exponent)), pointer(entries), pointer(scalars),
+        pointer(code), len(code), token.index, ctypes.byref(memory.parameters(config.clock_mhz)),
+    )  # fmt: skip
+    return lib, model
