@@ -99,7 +99,7 @@ def run_pass(micro: Micro, x: int, y: int, z: int, n: int, f: int, *, c: int = 0
         return ((p >> 18) & 0x3FFFF) ^ (z & 0x3FFFF) ^ h, 0, 0, p & 0x3FFFF
     whole = p >> shift
     total = whole + (p >> (shift - 1) & 1 if micro.round and shift else 0) + z
-    over = not LOWEST <= whole < -LOWEST or (short and p != 0)
+    over = not LOWEST <= whole < -LOWEST
     zero = int(signed(total) == 0)
     if micro.sat == Sat.NONE:
         return signed(total), 0, zero, h
@@ -108,7 +108,8 @@ def run_pass(micro: Micro, x: int, y: int, z: int, n: int, f: int, *, c: int = 0
         return (0 if negative else signed(total)), 0, zero, h
     level = (32 if wide else 16) if micro.sat == Sat.WIDE else _LEVELS[Sat(micro.sat)]
     top = (1 << (level - 1)) - 1
-    if over or not -top - 1 <= total <= top:
+    # A negative shift saturates whatever isn't zero; z is zero where one can occur.
+    if over or (short and not zero) or not -top - 1 <= total <= top:
         return (-top - 1 if negative else top), 1, zero, h
     return total, 0, zero, h
 
@@ -332,7 +333,7 @@ class ReferenceMachine:
             Cond.ALWAYS: 1, Cond.NEGATIVE: self.negative, Cond.ZERO: self.zero, Cond.ERROR: 0,
             Cond.PC_BAD: self.pc >= len(self.program.code), Cond.LENGTH_BAD: not 1 <= self.field("len") <= self.config.max_length,
             Cond.ADDRESS_HIGH: self.field("addr") >> (32 + (self.config.beat_bytes - 1).bit_length()) != 0,
-            Cond.QUEUE_EMPTY: self.queue[0] == self.queue[1], Cond.QUEUE_FULL: self.queue[0] - self.queue[1] >= 7,
+            Cond.QUEUE_EMPTY: self.queue[0] == self.queue[1], Cond.QUEUE_FULL: self.queue[0] - self.queue[1] >= 6,
             Cond.GAINS: bool(self.gains), Cond.QUIET: 1, Cond.READ_DONE: 1, Cond.WRITE_DONE: 1, Cond.TAKEN: 1, Cond.PRODUCT_DONE: 1,
             Cond.PROMPT: bool(self.prompts), Cond.OUT_READY: 1, Cond.FLUSHED: 1,
         }[cond])  # fmt: skip
