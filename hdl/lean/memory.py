@@ -162,7 +162,7 @@ class LeanMemory(wiring.Component):
         offered, loading, active = Signal(), Signal(), Signal()  # a beat; the load buffer's instead of the stream's; elements are taken
         used, pop, restore, get = Signal(), Signal(), Signal(), Signal()
         free = ~offered | used  # the output register is
-        arrived = self.mem.rdata_valid & ~fetch.own & fetch.flushed
+        arrived = self.mem.rdata_valid & ~fetch.own  # in a flush it does not count
         start_load = self.element_start & self.element_load
         element_used, over = self._elements(m, rport.data, offered, loading, active)
         m.d.comb += [

@@ -378,6 +378,21 @@ def test_a_flush_drops_what_is_outstanding_and_the_next_run_is_whole(cycles):
     Bench(small(16), cycles, busy=0.3, latency=12).run(bench)
 
 
+def test_a_flush_right_after_a_push_leaves_no_request_behind():
+    async def bench(b):
+        for cycles in range(14):
+            await b.push(8 * cycles, 8 * cycles + 1)
+            await b.tick(cycles)
+            await b.strobe("flush")
+            await b.until("flushed")
+            asked = len(b.reads)
+            await b.tick(12)
+            assert len(b.reads) == asked == len(b.arrivals), cycles
+            assert b.get("level") == 0
+
+    Bench(small(16), 8, latency=2).run(bench)
+
+
 def test_an_error_stays_until_begin():
     async def bench(b):
         b.errors = {20}
