@@ -115,7 +115,7 @@ class LeanFetch(wiring.Component):
         with m.Else():
             m.d.sync += end.eq(0)
         less = Signal(low + 1)  # the request's beats, negative; the top bit is set if the region's end lies behind its start
-        m.d.comb += [less.eq(self.rd_addr[:low] - end), ask.eq(fifth & (self.own | ~last | less[low]))]
+        m.d.comb += [less.eq(self.rd_addr[:low] - end), ask.eq(fifth & self.flushed & (self.own | ~last | less[low]))]
         with m.If(second):
             m.d.sync += self.rd_addr.eq(sport.data)
         beats = Mux(self.own, self.beats, ~less[:low])
