@@ -9,6 +9,8 @@ one pass a term; :func:`_split` makes two words of 32 and 30 bits of it.
 The scalar registers keep what normq needs of a square: the mantissa of its inverse root, and that one's exponent plus 32.
 """
 
+from collections.abc import Sequence
+
 from trilobit.hdl.lean.code_stream import gains
 from trilobit.hdl.lean.idioms import T0, T1, VA, VB, arrived, magnitude, shifted, table
 from trilobit.hdl.lean.micro import (
@@ -73,8 +75,7 @@ def _rms(u: MicroProgram) -> None:
     weighted = _squares(u, "weighted")
 
     sums = u.block("sums_of_squares")  # rests at 0 and 4, high sums at 8 and 12
-    for place, part in zip((0, 4, 8, 12), (plain[0], weighted[0], plain[1], weighted[1]), strict=True):
-        _fold(u, part, sums + place)
+    _fold(u, (plain[0], weighted[0], plain[1], weighted[1]), sums)
     _fold_last(u, sums, Length.SIXTEEN)
     # Modulo 2^34 only, which is what x and y see of it.
     u.sca((sums + 8).strided, u.const(-(1 << LOW)), sums.strided, length=Length.EIGHT, to=sums.strided)
@@ -109,8 +110,7 @@ def _norm(u: MicroProgram) -> None:
     _magnitudes(u)
 
     sums = u.block("sums_of_squares")
-    for place, part in zip((0, 4), square, strict=True):
-        _fold(u, part, sums + place)
+    _fold(u, square, sums)
     _fold_last(u, sums, Length.EIGHT)
     u.sca(sums + 4, u.const(-(1 << LOW)), sums, to=sums)
     _term(u, sums + 4, u.const(1 << LOW), first=True)
@@ -209,16 +209,18 @@ def _reduce(u: MicroProgram) -> None:
 # ---- sums -------------------------------------------------------------------------------------------------------------------
 
 
-def _fold(u: MicroProgram, part: Operand, to: Operand) -> None:
-    """Sixteen partial sums to four."""
-    u.sca((part + 8).strided, None, part.strided, length=Length.EIGHT, to=part.strided)
-    u.sca((part + 4).strided, None, part.strided, length=Length.FOUR, to=to.strided)
+def _fold(u: MicroProgram, parts: Sequence[Operand], to: Operand) -> None:
+    """Sixteen partial sums to four, of several parts behind each other; one after the other would read what isn't there yet."""
+    for part in parts:
+        u.sca((part + 8).strided, None, part.strided, length=Length.EIGHT, to=part.strided)
+    for k, part in enumerate(parts):
+        u.sca((part + 4).strided, None, part.strided, length=Length.FOUR, to=(to + 4 * k).strided)
 
 
 def _fold_last(u: MicroProgram, sums: Operand, length: Length) -> None:
     """Groups of four sums to one each, in each group's first place; the other places are garbage."""
     for places in (2, 1):
-        u.sca((sums + places).strided, None, sums.strided, length=length, to=sums.strided)
+        u.sca((sums + places).strided, None, sums.strided, length=length, to=sums.strided, drain=int(places == 1))
 
 
 def _term(u: MicroProgram, x: Operand, y: "Operand | None" = None, first: bool = False, places=(0, SPLIT), **values) -> None:
@@ -284,7 +286,7 @@ def _inverse_root(u: MicroProgram) -> None:
     u.sca(power, power.strided, to=square.strided, length=two)
     # f: the negative of the upper 32 bits, rounded upwards; the mantissa m: the upper 36, modulo 2^36.
     f, above, mantissa = u.var("norm_f"), u.var("norm_above"), u.var("norm_mantissa")
-    u.sca(chosen, square + 1, to=above)
+    u.sca(square + 1, chosen, to=above)  # y would be read before its second element is there
     u.sca(chosen + 1, square + 1, above, n=SPLIT, to=f)
     u.sca(above, u.const(-16), to=mantissa)
     u.sca(chosen + 1, square, mantissa, n=SPLIT - 4, to=mantissa)
@@ -330,7 +332,7 @@ def _divide(u: MicroProgram, largest: Operand, to: Operand) -> None:
     # A Newton step on the quotient with 12 fraction bits; its error is taken from 2^37, zero modulo 2^36.
     u.sca(guess, largest, to=error)
     u.sca(guess, _lanes(u, 127 << 6, -127 << 6), length=Length.TWO, to=product.strided)
-    u.sca(error, product + 1, product, n=37, to=product)
+    u.sca(product + 1, error, product, n=37, to=product)  # y would be read before its second element is there
     # Right or one too small.
     pair = u.block("norm_guess")
     u.sca(product, None, _lanes(u, 0, 1), n=12, length=Length.TWO, to=pair.strided)

@@ -53,7 +53,7 @@ def _segment(u: MicroProgram, config: CoreConfig) -> None:
     u.move(Slice.STREAM, header.strided, length=Length.EIGHT)
 
     # The check: all words add up to 0xffff modulo 2^16.
-    u.sca(header.strided, None, (header + 4).strided, length=Length.FOUR, to=sums.strided)
+    u.sca(header.strided, None, (header + 4).strided, length=Length.FOUR, to=sums.strided, drain=1)
     u.sca(sums.strided, None, (sums + 2).strided, length=Length.TWO, to=sums.strided)
     u.sca(sums, None, sums + 1, to=sums)
     u.sca(sums, None, u.const(1), to=sums)
