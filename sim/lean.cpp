@@ -12,7 +12,7 @@ using namespace micro;
 LeanModel::LeanModel(const Machine& m, const Timing& t, const LeanSettings& s, std::vector<LeanWord> p, std::vector<Micro> c,
                      std::vector<LeanEntry> e, std::vector<LeanHeader> h, const int64_t* values, uint32_t token, const MemoryParameters& mp)
     : machine(m), timing(t), settings(s), program(std::move(p)), code(std::move(c)), entries(std::move(e)), headers(std::move(h)),
-      token_scalar(token), memory_kind(mp.kind), shift(log2_of(m.beat_bytes)), scalars(values, values + SCALARS), acts(machine),
+      token_scalar(token), memory_kind(mp.kind), shift(log2_of(m.beat_bytes)), scalars(values, values + SCALARS), written(SCALARS), acts(machine),
       matmul(machine, timing), fetch(std::min(m.burst_beats, t.stream_boundary / m.beat_bytes), m.weight_fifo_beats), queue(m.beat_bytes),
       memory(make_memory(mp, m.beat_bytes)), prompt_queue(t.host_queue) {
     if (memory) drive = &memory->drive();
@@ -84,9 +84,32 @@ uint32_t LeanModel::length_of(const Micro& m) const {
     return 1u << (m.length - Length::ONE);
 }
 
+void LeanModel::check(const Micro& m, bool good) {
+    if (good) return;
+    ++hazards;
+    hazard_at = uint32_t(&m - code.data());
+}
+
+// Results are in memory LATENCY cycles after their issue; y is read in the cycle of the issue, the others one later.
+void LeanModel::check_reads(const Micro& m, uint64_t issue, uint32_t element) {
+    const int32_t operands[] = {m.y, m.x, m.z, m.n};
+    for (const int32_t& operand : operands) {
+        if (operand >> 10 != Source::SCALAR) continue;
+        const uint64_t at = written[place(operand & 511, operand >> 9 & 1, m, element)];
+        check(m, at == 0 || at >= now + 1 || issue + (&operand != operands) >= at + LATENCY);  // those of this pass are read before
+    }
+}
+
+void LeanModel::stamp(const Micro& m, uint64_t issue, uint32_t element) {
+    if (m.dest == Dest::SCALAR) written[place(m.dest_index, m.dest_stride, m, element)] = issue;
+}
+
 // The values of a pass; of one over a vector only what it takes from the gain queue.
 void LeanModel::pass(const Micro& m) {
     const bool takes_gains = (m.y >> 10) == Source::TABLE, scalar = m.length != Length::LEN && m.length != Length::LIMIT;
+    if (m.length == Length::LIMIT) check(m, drained());
+    for (uint32_t i = 0; i < std::min(length, 16u); ++i) check_reads(m, now + 1 + i, i);
+    for (uint32_t i = length - std::min(length, 16u); i < length; ++i) stamp(m, now + 1 + i, i);
     if (!scalar) {
         if (takes_gains) gains.erase(gains.begin(), gains.begin() + std::min<size_t>(length, gains.size()));
         return;
@@ -147,7 +170,7 @@ bool LeanModel::condition(int32_t cond) const {
         case Cond::PRODUCT_DONE: return !product_busy;
         case Cond::PROMPT: return prompt_queue.offered;
         case Cond::OUT_READY: return true;
-        case Cond::FLUSHED: return !fetch.flushing;
+        case Cond::FLUSHED: return fetch.flushed;
         default: return false;  // ERROR: these memories have none
     }
 }
@@ -156,10 +179,10 @@ bool LeanModel::condition(int32_t cond) const {
 void LeanModel::begin(const Micro& m, LeanStrobes& strobes) {
     length = length_of(m);
     if (m.kind == Kind::PASS) {
+        pass(m);
         ending_at = now + length;
         ready_at = std::max(now + LATENCY, ending_at + 1);
         drained_at = ending_at + LATENCY;
-        pass(m);
     } else if (m.slice == Slice::STREAM || m.slice == Slice::LOAD) {
         ending_at = ready_at = drained_at = UINT64_MAX;  // known when its last element comes
         moved = 0;
@@ -170,6 +193,7 @@ void LeanModel::begin(const Micro& m, LeanStrobes& strobes) {
         ending_at = now + 1;
         ready_at = drained_at = ending_at + LATENCY;
         const int64_t value = slice(m.slice);
+        stamp(m, ending_at, 0);
         write(m, 0, m.is_signed ? lean::sign_extend(uint64_t(value), 16) : value);
         if (m.dest == Dest::HARDWARE) target(m.dest_index, ending_at, value);
     }
@@ -213,7 +237,7 @@ void LeanModel::step(LeanStrobes& strobes, bool& over) {
     } else if (m.strobe == Strobe::RETURN) {
         upc = back;
         state = FETCH;
-    } else if (condition(m.cond) != bool(m.invert)) {
+    } else if (check(m, (m.cond != Cond::NEGATIVE && m.cond != Cond::ZERO) || drained()); condition(m.cond) != bool(m.invert)) {
         if (m.strobe == Strobe::CALL) back = upc;
         upc = uint32_t(m.target);
         state = FETCH;
@@ -223,6 +247,8 @@ void LeanModel::step(LeanStrobes& strobes, bool& over) {
 
 // What the memory's side sees of a strobe.
 void LeanModel::strobe(const Micro& m, LeanStrobes& strobes) {
+    constexpr uint32_t NEEDS = 1u << Strobe::READ | 1u << Strobe::WRITE | 1u << Strobe::ZEROS | 1u << Strobe::PUSH | 1u << Strobe::PRODUCT | 1u << Strobe::COMMIT;
+    check(m, !(NEEDS >> m.strobe & 1) || drained());
     switch (m.strobe) {
         case Strobe::HOLD: strobes.hold = true; break;
         case Strobe::RELEASE: strobes.release = true; break;
@@ -345,7 +371,10 @@ bool LeanModel::cycle() {
     else if (strobes.element_end) elements = false;
     if (taking && queue.pop) beats.push_back(queue.addresses.front());
     if (strobes.element_end) {
-        for (uint32_t i = 0; i < length; ++i) write(m, i, element_word(m, i));
+        for (uint32_t i = 0; i < length; ++i) {
+            write(m, i, element_word(m, i));
+            stamp(m, now, i);
+        }
     }
     if (product) {
         const bool accepts = product_waits && matmul.ready;
@@ -366,7 +395,7 @@ bool LeanModel::cycle() {
         }
     }
     memory->take(ask);
-    const bool flushing = fetch.flushing;
+    const bool flushing = !fetch.flushed;
     if (flushing) gains.clear();
     queue.clock(strobes, taking, rdata && !rdata_own && !flushing, drives.rdata_addr, flushing);
     store.clock(strobes, own_beats, drives.wr_ready, drives.wdata_ready, drives.wresp_valid);
@@ -468,6 +497,11 @@ void lean_generated(LeanModel* model, const uint32_t* tokens, uint32_t count) {
 // until: 1, the next retirement; 2, the next emitted token.
 int32_t lean_run(LeanModel* model, uint64_t max_cycles, int32_t until) { return model->run(max_cycles, until == 1, until == 2); }
 uint64_t lean_now(LeanModel* model) { return model->now; }
+// How often the microprogram has read what was not there yet, and the latest microinstruction that did.
+uint64_t lean_hazards(LeanModel* model, uint32_t* at) {
+    *at = model->hazard_at;
+    return model->hazards;
+}
 uint32_t lean_fault(LeanModel* model) { return model->fault; }
 uint32_t lean_fault_pc(LeanModel* model) { return model->fault_pc; }
 const uint64_t* lean_counters(LeanModel* model) { return model->counters; }

@@ -1,4 +1,4 @@
-"""The lean core's compiled cycle model: lean.cpp as a shared library, with what it must know of microinstructions taken from their definition.
+"""The lean core's compiled cycle model: lean.cpp as a shared library; what it must know of microinstructions is their definition's.
 
 Enumerations and fields of :mod:`trilobit.hdl.lean.micro` and fields of instruction words become a header, ``lean_micro.h``, so none
 of their numbers is written twice.
@@ -37,8 +37,10 @@ from trilobit.sim.trace_records import TraceRecord
 
 __all__ = ["LeanHeader", "LeanSettings", "load_lean", "micro_header"]
 
-SOURCES = ("lean.cpp", "lean_core.h", "lean_memory.h", "lean_pass.h", "cycles.h", "cycles_matmul.h", "cycles_parts.h", "cycles_registers.h", "trace.h",
-           *MEMORY_HEADERS)  # fmt: skip
+SOURCES = (
+    "lean.cpp", "lean_core.h", "lean_memory.h", "lean_pass.h",
+    "cycles.h", "cycles_matmul.h", "cycles_parts.h", "cycles_registers.h", "trace.h", *MEMORY_HEADERS,
+)  # fmt: skip
 ENUMS: tuple[type[IntEnum], ...] = (Kind, Source, Dest, Target, Sat, YMode, Shift, Max, Offset, Length, Slice, Cond, Strobe)
 
 

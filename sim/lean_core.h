@@ -102,6 +102,11 @@ struct LeanModel {
     std::unique_ptr<MemoryModel> memory;
     const MemoryDrive* drive = nullptr;
 
+    // Mistakes of the microprogram: what is read before it is there. written: the cycle in which a scalar's latest value was issued.
+    std::vector<uint64_t> written;
+    uint64_t hazards = 0;
+    uint32_t hazard_at = 0;  // of the latest, its microinstruction
+
     uint64_t now = 0;
     uint64_t counters[LEAN_COUNTERS] = {}, waits[LEAN_WAITS] = {};
     // The host.
@@ -133,6 +138,9 @@ struct LeanModel {
     bool condition(int32_t cond) const;
     void begin(const micro::Micro& m, LeanStrobes& strobes);
     void pass(const micro::Micro& m);
+    void check(const micro::Micro& m, bool good);
+    void check_reads(const micro::Micro& m, uint64_t issue, uint32_t element);
+    void stamp(const micro::Micro& m, uint64_t issue, uint32_t element);
     uint32_t place(uint32_t index, bool stride, const micro::Micro& m, uint32_t element) const;
     int64_t operand(int32_t encoded, const micro::Micro& m, uint32_t element) const;
     int64_t slice(int32_t what) const;

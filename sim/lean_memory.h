@@ -17,67 +17,72 @@ struct LeanStrobes {
 // Read requests: fetch.py's LeanFetch.
 struct LeanFetch {
     static constexpr uint32_t PLACES = 8;
+    static constexpr uint32_t LOOKUP = 4, SECOND = 1, FIFTH = 1 << (LOOKUP - 1);  // bits of `stage`
     const uint32_t block, room;
     uint64_t starts[PLACES] = {}, ends[PLACES] = {}, own_start = 0, given = 0, looked = 0, rd_addr = 0;
-    uint32_t head = 0, tail = 0, rd_beats = 0, end = 0;
+    uint32_t head = 0, tail = 0, rd_beats = 0, end = 0, stage = 0;
     int64_t free, outstanding = 0, taking = 0, adding = 0;  // taking, adding: what the request before takes of the two
-    bool held = false, own = false, wanted = false, flushing = false, second = false, third = false, rd_valid = false, last = false;
-    bool is_set = false, is_own = false;
+    bool held = false, own = false, wanted = false, flushed = true, looking = false, rd_valid = false, last = false;
+    bool may = false, none = false, is_set = false, is_own = false;
     // Signals.
-    bool busy = false, idle = false, go = false;
+    bool busy = false, idle = false, go = false, next_may = false;
 
     LeanFetch(uint32_t block, uint32_t room) : block(block), room(room), free(room) {}
     bool read_done() const { return idle && !wanted; }
     bool quiet() const { return read_done() && held; }
     bool taken() const { return !(wanted || (own && busy)); }
     bool full() const { return head != tail && free < int64_t(block); }
-    // Nothing changes but by a strobe or by what leaves the queue.
-    bool settled() const { return idle && !go && !flushing && taking == 0 && adding == 0 && !is_set; }
+    // As the latest cycle left it nothing changes but by a strobe, or by what leaves the queue.
+    bool settled() const {
+        return none && !looking && !rd_valid && outstanding == 0 && !wanted && !may && flushed && taking == 0 && adding == 0 && !is_set &&
+               (held || head == tail || free < int64_t(block));
+    }
 
     void signals(bool setting) {
-        busy = second || third || rd_valid;
-        idle = !busy && outstanding == 0;
-        go = !setting && !busy && (own ? wanted : !held && !flushing && head != tail && free >= int64_t(block));
+        busy = looking || rd_valid;
+        idle = none && !busy;
+        go = !setting && (may || wanted);
+        next_may = free >= int64_t(block) && head != tail && !busy && !go && !held && flushed;
     }
 
     void clock(const LeanStrobes& s, uint32_t own_beats, bool pop, bool arrived, bool rd_ready) {
-        const bool setting = s.set_address || s.set_region;
+        const bool fifth = stage & FIFTH;
         const uint32_t low = uint32_t(rd_addr % block);
         const uint32_t beats = own ? own_beats : last ? end - low : block - low;
-        const bool ask = third && !flushing && (own || !last || end > low);
-        const bool next = third && last && !own;
+        const bool ask = fifth && flushed && (own || !last || end > low), next = fifth && last && !own;
         // The addresses.
-        if (is_set) (is_own ? own_start : starts[tail % PLACES]) = given;
-        if (second) {
+        if (is_set) (is_own ? own_start : starts[tail]) = given;
+        if (stage & SECOND) {
             rd_addr = looked;
-            const uint64_t region_end = ends[head % PLACES];
-            last = looked / block == region_end / block;
-            end = uint32_t(region_end % block);
-            if (!own) starts[head % PLACES] = (looked / block + 1) * block;
+            last = looked / block == ends[head] / block;
+            end = uint32_t(ends[head] % block);
+            if (!own) starts[head] = (looked / block + 1) * block;
         }
-        if (go) looked = own ? own_start : starts[head % PLACES];
-        if (s.set_region_end) ends[tail % PLACES] = s.hw_data;
+        if (go) looked = own ? own_start : starts[head];
+        if (s.set_region_end) ends[tail] = s.hw_data & 0xFFFFFFFF;
         // Counts.
+        none = outstanding == 0 && !busy;
         free += taking + pop;
         outstanding += adding - arrived;
         taking = ask && !own ? -int64_t(beats) : 0;
         adding = ask ? beats : 0;
-        if (third) rd_beats = beats;
+        if (fifth) rd_beats = beats;
         rd_valid = ask || (rd_valid && !rd_ready);
         if (next) head = (head + 1) % PLACES;
         if (s.push) tail = (tail + 1) % PLACES;
-        third = second;
-        second = go;
+        stage = (stage << 1 | go) & (2 * FIFTH - 1);
+        looking = go || (looking && !fifth);
+        may = next_may && !s.hold && !s.flush;
         wanted = s.read || (wanted && !go);
         held = (held || s.hold) && !s.release;
         own = (own || s.read) && !s.release;
-        if (flushing) {
+        if (!flushed) {
             held = wanted = own = false;
             head = tail = 0;
             free = room;
         }
-        flushing = s.flush || (flushing && !idle);
-        is_set = setting;
+        flushed = (flushed || idle) && !s.flush;
+        is_set = s.set_address || s.set_region;
         is_own = s.set_address;
         given = s.hw_data & 0xFFFFFFFF;
     }
