@@ -55,12 +55,13 @@ def limits(sat, wide) -> Iterable:
 
 def _rom(m: Module, name: str, width: int, address, word: Callable[[int], int]):
     """A table in block RAM: what it holds at ``address`` is there in the next cycle."""
-    m.submodules[name] = rom = memory.Memory(
+    rom: memory.Memory = memory.Memory(
         shape=width,
         depth=1 << len(address),
         init=[word(index) for index in range(1 << len(address))],
         attrs={"ram_style": "block"},
     )
+    m.submodules[name] = rom
     port = rom.read_port()
     m.d.comb += [port.addr.eq(address), port.en.eq(1)]
     return port.data
@@ -133,7 +134,8 @@ class Datapath(wiring.Component):
 
         def later(value, name: str, reset=None, init: int = 0):
             """A register; ``reset`` is a synchronous reset, which costs no gates."""
-            register = Signal(value.shape(), name=name, reset_less=True)
+            # The same value at power-on: flip-flops have only one.
+            register = Signal(value.shape(), name=name, reset_less=True, init=init & ((1 << len(value)) - 1))
             m.d.sync += register.eq(value if reset is None else Mux(reset, init, value))
             return register
 
@@ -173,7 +175,7 @@ class Datapath(wiring.Component):
         ]  # fmt: skip
         replaced4 = leading4[0] | leading4[1] | leading4[2]
         z5 = later(Cat(z4[:CLZ_AT], z4[CLZ_AT : CLZ_AT + 7] | replaced4, z4[CLZ_AT + 7 :]), "z5")
-        z7 = later(later(z5, "z6"), "z7")
+        z6 = later(z5, "z6")
 
         # ---- product, and how far it is shifted ---------------------------------------------------------------------------------
         m.submodules.multiplier = multiplier = Multiplier(FACTOR, FACTOR)
@@ -187,19 +189,18 @@ class Datapath(wiring.Component):
         shift5 = _rom(m, "shifts", LIMB * COARSE + 6, n4, _shift_word)
         factors5, amount6 = shift5[: LIMB * COARSE], later(shift5[LIMB * COARSE :], "amount6")
         short = n4[-1]
-        for stage in range(5, 9):
+        for stage in range(5, 8):
             short = later(short, f"short{stage}")
 
-        w7 = self._shift(m, later, p5, factors5, control[6])
-        over8 = self._over(m, later, p5, amount6)
-        negative8 = p5[-1]
-        for stage in range(6, 9):
-            negative8 = later(negative8, f"p_negative{stage}")
+        w6 = self._shift(later, p5, factors5, control[5])
+        over7 = self._over(m, p5, amount6)
+        negative7 = p5[-1]
+        for stage in range(6, 8):
+            negative7 = later(negative7, f"p_negative{stage}")
 
         # ---- sum and limit -------------------------------------------------------------------------------------------------------
-        t8 = later(add_carry(w7[1:].as_signed(), z7.as_signed(), w7[0])[: WORD + 1], "t8")
-        m.d.comb += self.zero8.eq(~t8[:WORD].any())
-        self._limit(m, later, t8, control[8], over8, short, negative8, flips)
+        t7 = later(add_carry(w6[1:].as_signed(), z6.as_signed(), w6[0])[: WORD + 1], "t7")
+        self._limit(m, later, t7, control[7], over7, short, negative7, flips)
         return m
 
     def _y(self, m, later, control):
@@ -219,8 +220,8 @@ class Datapath(wiring.Component):
         high3 = later(y2[16:], "y_high3", ones2 | gain2[-1], init=-1)
         return Cat(low3, middle3, high3)
 
-    def _shift(self, m, later, p5, factors5, control6):
-        """Bits of p >> n, 36 of them, above the bit that rounds; cycle 7.
+    def _shift(self, later, p5, factors5, control5):
+        """Bits of p >> n, 36 of them, above the bit that rounds; cycle 6.
 
         Limbs times a power of two fall into two neighbouring limbs of the result and never overlap; coarse shifts that aren't meant
         have a factor of zero.
@@ -234,18 +235,18 @@ class Datapath(wiring.Component):
             for k in range(coarse, COARSE):
                 top = k == COARSE - 1
                 # Mixed signs as two signed factors; two unsigned ones stay unsigned.
-                product6 = later(limbs[k] * Cat(factor, 0).as_signed() if top else limbs[k] * factor, f"limb{coarse}{k}_6")
+                product = limbs[k] * Cat(factor, 0).as_signed() if top else limbs[k] * factor
                 for bit in range(WORD + 1):
                     place = bit - LIMB * (k - coarse) + LIMB - 1
-                    if 0 <= place < len(product6):
-                        terms[bit].append(product6[place])
-                    elif place >= len(product6) and top:
-                        terms[bit].append(product6[-1])
+                    if 0 <= place < len(product):
+                        terms[bit].append(product[place])
+                    elif place >= len(product) and top:
+                        terms[bit].append(product[-1])
         joined = [Cat(*bits).any() for bits in terms]
-        return Cat(later(joined[0], "w0_7", ~control6.round), later(Cat(*joined[1:]), "w7"))
+        return Cat(later(joined[0], "w0_6", ~control5.round), later(Cat(*joined[1:]), "w6"))
 
-    def _over(self, m, later, p5, amount6):
-        """Whether p >> n has more than 36 bits, cycle 8: in parts, the highest bit unlike the sign against n."""
+    def _over(self, m, p5, amount6):
+        """Whether p >> n has more than 36 bits, cycle 7: in parts, the highest bit unlike the sign against n."""
         found = []
         for low, high in _CHUNKS:
             bits = high - low
@@ -253,31 +254,32 @@ class Datapath(wiring.Component):
             base = low - _CHUNKS[0][0]
             found.append(_rom(m, f"beyond{low}", 1, Cat(amount6, highest6),
                               lambda index, base=base: int(index >> 6 != 0 and base + (index >> 6) - 1 >= (index & 63))))  # fmt: skip
-        return later(Cat(*found).any(), "over8")
+        return Cat(*found).any()
 
-    def _limit(self, m, later, t8, control8, over8, short8, negative8, flips8):
+    def _limit(self, m, later, t7, control7, over7, short7, negative7, flips8):
         """The result: t, or the limit that it is beyond."""
-        enabled = control8.limits
-        sign = t8[-1]
+        enabled, sign, zero = control7.limits, t7[-1], Signal()
         # A level's bits from its sign on, up to where the next level's begin.
         starts = [level - 1 for level in LEVELS]
         beyond = [
-            enabled[k] & (t8[start:end] ^ sign.replicate(end - start)).any()
+            enabled[k] & (t7[start:end] ^ sign.replicate(end - start)).any()
             for k, (start, end) in enumerate(zip(starts, [*starts[1:], WORD], strict=True))
         ]
         limited, negative = Signal(), Signal()
         m.d.comb += [
-            limited.eq(enabled[-1] & (over8 | Cat(*beyond).any() | (short8 & ~self.zero8))),
-            negative.eq(Mux(over8, negative8, sign)),
+            zero.eq(~t7[:WORD].any()),
+            limited.eq(enabled[-1] & (over7 | Cat(*beyond).any() | (short7 & ~zero))),
+            negative.eq(Mux(over7, negative7, sign)),
         ]
-        m.d.sync += self.limited9.eq(limited)
+        t8, limited8 = later(t7[:WORD], "t8"), later(limited, "limited8")
+        clear8, hash8 = later(control7.relu & negative, "clear8"), later(control7.hash, "hash8")
+        below8 = later(~negative, "limit_below8")
+        limits8 = [later(~(negative ^ enabled[k]), f"limit{k}_8") for k in range(len(LEVELS) - 1)] + [later(negative, "limit_above8")]
+        m.d.comb += self.zero8.eq(later(zero, "zero8"))
         bits = []
         for bit in range(WORD):
-            level = max((k for k, start in enumerate(starts) if start <= bit), default=None)
-            limit = ~negative if level is None else negative if bit >= starts[-1] else ~(negative ^ enabled[level])
-            bits.append(Mux(limited, limit, t8[bit]) ^ (flips8[bit] if bit < HASH else 0))
-        clear = control8.relu & negative
-        m.d.sync += [
-            self.result9[:HASH].eq(Mux(clear, 0, Cat(*bits[:HASH]))),
-            self.result9[HASH:].eq(Mux(clear | control8.hash, 0, Cat(*bits[HASH:]))),
-        ]
+            limit = limits8[max(k for k, start in enumerate(starts) if start <= bit)] if bit >= starts[0] else below8
+            bits.append(Mux(limited8, limit, t8[bit]) ^ (flips8[bit] if bit < HASH else 0))
+        low9 = later(Cat(*bits[:HASH]), "result_low9", clear8)
+        high9 = later(Cat(*bits[HASH:]), "result_high9", clear8 | hash8)
+        m.d.comb += [self.result9.eq(Cat(low9, high9)), self.limited9.eq(later(limited8, "limited9"))]
