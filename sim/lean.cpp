@@ -161,7 +161,7 @@ bool LeanModel::condition(int32_t cond) const {
         case Cond::NOISE: return word.get(Field::noise);
         case Cond::ACT: return word.get(Field::act);
         case Cond::QUEUE_EMPTY: return queue_write == queue_read;
-        case Cond::QUEUE_FULL: return ((queue_write + 1) & 7) == queue_read;
+        case Cond::QUEUE_FULL: return ((queue_write - queue_read) & 7) >= 6;
         case Cond::GAINS: return !gains.empty();
         case Cond::QUIET: return fetch.quiet();
         case Cond::READ_DONE: return fetch.read_done();

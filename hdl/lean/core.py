@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from trilobit.hdl.counters import COUNTERS, SweptCounters
+from trilobit.hdl.counters import COUNTERS
 from trilobit.hdl.fifo import BlockFifo
 from trilobit.hdl.interfaces import ELEMENT_BITS, EXPONENT_BITS, Fault, MemorySignature, decode
+from trilobit.hdl.lean.counters import LIVE, LeanCounters
 from trilobit.hdl.lean.engine import Engine
 from trilobit.hdl.lean.memory import LeanMemory
 from trilobit.hdl.lean.micro import Cond, Kind, Slice, Strobe, Target
@@ -41,7 +42,7 @@ class LeanCore(wiring.Component):
 
     Members
     -------
-    As :class:`trilobit.hdl.core.Core`. ``dbg_data`` follows two cycles later. ``events``: of the counters that this core has.
+    As :class:`trilobit.hdl.core.Core`. ``events``: of the counters that this core has.
     """
 
     def __init__(self, config: CoreConfig, *, debug: bool = True, program: Sequence[int] = ()):
@@ -66,7 +67,9 @@ class LeanCore(wiring.Component):
         m = Module()
         config = self.config
         program = microprogram(config)
-        m.submodules.sequencer = sequencer = Sequencer(program)
+        sequencer = Sequencer(program)
+        # Between programs it stands at its first microinstruction: how long those are apart doesn't move the next one's times.
+        m.submodules.sequencer = ResetInserter(~self.running)(sequencer)
         m.submodules.engine = engine = Engine(config, program.values, debug=self.debug)
         m.submodules.memory = mem = LeanMemory(config)
         m.submodules.tmatmul = product = TernaryMatmul(config)
@@ -174,27 +177,27 @@ class LeanCore(wiring.Component):
             Cond.ADDRESS_HIGH: decode(word, "addr")[32 + shift :].any(),
             **{cond: decode(word, cond.name.lower()) for cond in (Cond.WIDE, Cond.GAIN, Cond.SCALED, Cond.NEG, Cond.FIRST, Cond.LAST,
                                                                    Cond.NOISE, Cond.ACT)},
-            Cond.QUEUE_EMPTY: queue_write == queue_read, Cond.QUEUE_FULL: (queue_write + 1)[:3] == queue_read, Cond.GAINS: mem.gain_some,
+            Cond.QUEUE_EMPTY: queue_write == queue_read, Cond.QUEUE_FULL: (queue_write - queue_read)[1:3].all(), Cond.GAINS: mem.gain_some,
             Cond.QUIET: mem.quiet, Cond.READ_DONE: mem.read_done, Cond.WRITE_DONE: mem.write_done, Cond.TAKEN: mem.taken,
             Cond.PRODUCT_DONE: product_done, Cond.PROMPT: prompts.o_valid, Cond.OUT_READY: outputs.i_ready, Cond.FLUSHED: mem.flushed,
         }  # fmt: skip
         m.d.comb += [conditions[cond].eq(value) for cond, value in values.items()]
 
         # ---- counters ----------------------------------------------------------------------------------------------------
-        m.submodules.counters = counters = SweptCounters(saturated_bits=2)
+        m.submodules.counters = counters = LeanCounters()
         busy = Signal()  # an instruction is under way
         m.d.sync += busy.eq((busy | at_end(Strobe.DISPATCH)) & ~retires & self.running)
         counts = {
             "cycles": 1, "issued": at_end(Strobe.DISPATCH),
             **{f"busy_{name}": busy & (unit == k) for k, name in enumerate(UNITS) if name != "control"},
             "matmul_beats": product.beat, "matmul_wait_weights": product.wait_weights, "stream_read_beats": mem.stream_read_beat,
-            "ldst_read_beats": mem.load_read_beat, "write_beats": mem.write_beat,
+            "ldst_read_beats": mem.load_read_beat, "write_beats": mem.write_beat, "saturated": engine.saturated | product.saturated.any(),
         }  # fmt: skip
-        m.d.comb += [counters.events[COUNTERS.index(name)].eq(event) for name, event in counts.items()]
+        m.d.comb += [counters.events[LIVE.index(name)].eq(event) for name, event in counts.items()]
+        m.d.comb += [self.events[COUNTERS.index(name)].eq(event) for name, event in counts.items() if name != "saturated"]
         m.d.comb += [
             counters.enable.eq(self.running), counters.clear.eq(self.start & ~self.running),
-            counters.saturated.eq(engine.saturated + product.saturated), counters.select.eq(self.counter_select),
-            self.counter_value.eq(counters.value), self.events.eq(counters.events),
+            counters.select.eq(self.counter_select), self.counter_value.eq(counters.value),
         ]  # fmt: skip
         return m
 
