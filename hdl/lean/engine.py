@@ -42,7 +42,8 @@ from trilobit.isa.tables import EXP2, RECIP
 __all__ = ["Engine", "index_bits"]
 
 FACTOR = 34
-BLOCK_BITS = 1 << 14
+BLOCK_BITS = 1 << 14  # of ECP5
+WHOLE = 1 << 20
 STRIDE_BITS = 4
 SCALAR_AT = 1 << (SCALARS - 1).bit_length()  # the first scalar's index in its page
 EXPONENT = slice(17, 25)
@@ -131,7 +132,7 @@ class Engine(wiring.Component):
     config: core parameters (one lane, a batch of one).
     values: first values of scalars, by index.
     debug: whether registers can be read out.
-    block_bits: of a block RAM at its deepest, which the memory is cut to; a larger number simulates faster.
+    block_bits: the memory is cut to pieces of so many bits; BLOCK_BITS spares multiplexers, and makes text of Verilog huge.
 
     Members
     -------
@@ -165,7 +166,7 @@ class Engine(wiring.Component):
         An element of a register while nothing runs, one cycle later.
     """
 
-    def __init__(self, config: CoreConfig, values: Mapping[int, int], *, debug: bool = False, block_bits: int = BLOCK_BITS):
+    def __init__(self, config: CoreConfig, values: Mapping[int, int], *, debug: bool = False, block_bits: int = WHOLE):
         self.config, self.values, self.debug_port = config, dict(values), debug
         index = self.index_bits = index_bits(config)
         ports = {
