@@ -29,7 +29,7 @@ def control(u: MicroProgram, config: CoreConfig) -> None:
     stream(u, config)
     for name, code in FAULTS.items():
         u.label(name)
-        u.do(Strobe.FAULT, fault=code, target="idle")
+        u.do(Strobe.FAULT, fault=code, target="stop")
 
 
 def _start(u: MicroProgram, config: CoreConfig) -> None:
@@ -106,6 +106,10 @@ def _instructions(u: MicroProgram) -> None:
     u.do(Strobe.FLUSH)
     u.wait(Cond.FLUSHED)
     u.do(Strobe.HALT, target="idle")
+    u.label("stop")  # after a fault
+    u.do(Strobe.FLUSH)
+    u.wait(Cond.FLUSHED)
+    u.do(Strobe.NONE, target="idle")
 
 
 def _memory(u: MicroProgram, config: CoreConfig) -> None:

@@ -1,0 +1,58 @@
+"""The lean core's RTL and the functional simulator on the same programs: registers, memory, tokens, saturations, faults."""
+
+import numpy as np
+import pytest
+from cycles_programs import random_case, random_memory
+from functional_support import TINY, WINDOW, WRITE_START, code, machine
+from test_cycles_rtl import run
+from test_functional_rtl import FAULTING, compare_states
+
+from trilobit.isa.program import Program
+from trilobit.sim.backend import HostSettings
+from trilobit.sim.functional import FunctionalSimulator
+from trilobit.sim.memory import memories
+from trilobit.sim.rtl import RtlSimulator
+
+LEAN = TINY.replace(name="lean4", machine="lean", lanes=1)
+CORES = {
+    "n4": LEAN,
+    "n16": LEAN.replace(name="lean16", beat_bytes=16, weight_fifo_beats=16, max_length=100),
+    "n32": LEAN.replace(name="lean32", beat_bytes=32, burst_beats=4),
+}
+
+
+@pytest.mark.parametrize("name", FAULTING)
+def test_a_lean_core_reports_the_same_fault(name):
+    instructions, data = FAULTING[name]
+    functional = machine(*instructions, data=data)
+    program = Program("fault", code(*instructions), WINDOW, WRITE_START)
+    with RtlSimulator(LEAN, program, functional.memory.copy(), HostSettings()) as rtl:
+        for sim in (functional, rtl):
+            sim.push([4])
+        expected, result = functional.run(), rtl.run(max_cycles=50_000)
+        assert expected.fault
+        assert (result.fault, result.fault_pc) == (expected.fault, expected.fault_pc)
+        assert not result.halted
+        assert (np.asarray(rtl.memory) == functional.memory).all()
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("core", CORES)
+def test_random_programs_end_with_the_same_state_on_a_lean_core(core, number, seed):
+    compare_states(CORES[core], number, seed)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_control_prompts_and_tokens_are_the_same_on_a_lean_core(number, seed):
+    config = CORES["n16"]
+    rng = np.random.default_rng([seed, number])
+    case = random_case(rng, config, int(rng.integers(4, 60)))
+    memory = random_memory(rng, memories())
+    with RtlSimulator(config, case.program, settings=case.settings, memory_model=memory) as rtl, \
+            FunctionalSimulator(config, case.program, settings=case.settings) as functional:  # fmt: skip
+        result, expected = run(rtl, case), run(functional, case)
+        assert (result.tokens, result.retired, result.halted) == (expected.tokens, expected.retired, expected.halted)
+        assert (np.asarray(rtl.memory) == functional.memory).all()
+        for index in range(8):
+            np.testing.assert_array_equal(rtl.register(index), functional.register(index), err_msg=f"v{index}")
+        assert result.counters["saturated"] == sum(expected.saturated.values())
