@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from trilobit.sim.cycles_timing import timing
 from trilobit.sim.lean_build import LeanHeader, LeanSettings, load_lean
 from trilobit.sim.memory import Memory
 
-__all__ = ["new_lean"]
+__all__ = ["microcode_hazards", "new_lean"]
 
 
 @cache
@@ -88,3 +89,10 @@ def new_lean(program: Program, config: CoreConfig, memory: Memory, settings: Hos
         pointer(code), len(code), token.index, ctypes.byref(memory.parameters(config.clock_mhz)),
     )  # fmt: skip
     return lib, model
+
+
+def microcode_hazards(model: Any) -> tuple[int, int]:
+    """How often the microprogram of a lean core's :class:`trilobit.sim.cycles.CycleModel` has read what was not there yet, and the latest
+    microinstruction that did: a mistake of the microprogram, which only hardware shows in its results."""
+    at = ctypes.c_uint32()
+    return model._lib.lean_hazards(model._handle, ctypes.byref(at)), at.value

@@ -85,4 +85,6 @@ def load_lean() -> ctypes.CDLL:
     handle, u32 = ctypes.c_void_p, ctypes.c_uint32
     new = (handle, [*[handle] * 3, u32, handle, u32, handle, handle, handle, handle, u32, u32, handle])
     structures = (Machine, Timing, LeanSettings, LeanHeader, MemoryParameters, TraceRecord)
-    return declare(path, "lean", new, structures)
+    lib = declare(path, "lean", new, structures)
+    lib.lean_hazards.restype, lib.lean_hazards.argtypes = ctypes.c_uint64, [handle, handle]
+    return lib
