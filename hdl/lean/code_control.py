@@ -29,12 +29,15 @@ def control(u: MicroProgram, config: CoreConfig) -> None:
     stream(u, config)
     for name, code in FAULTS.items():
         u.label(name)
-        u.do(Strobe.FAULT, fault=code, target="stop")
+        u.do(Strobe.FAULT, fault=code, target="idle")
 
 
 def _start(u: MicroProgram, config: CoreConfig) -> None:
     u.label("idle")
     u.wait(Cond.START)
+    # Drop what a program that ended with a fault has left: its own microcode ends there, as the sequencer stands while nothing runs.
+    u.do(Strobe.FLUSH)
+    u.wait(Cond.FLUSHED)
     u.do(Strobe.BEGIN)
     for name, slice in (("window", Slice.WINDOW0), ("write_start", Slice.WRITE0), ("eos", Slice.EOS0), ("limit", Slice.LIMIT0),
                         ("seed", Slice.SEED0)):  # fmt: skip
@@ -106,10 +109,6 @@ def _instructions(u: MicroProgram) -> None:
     u.do(Strobe.FLUSH)
     u.wait(Cond.FLUSHED)
     u.do(Strobe.HALT, target="idle")
-    u.label("stop")  # after a fault
-    u.do(Strobe.FLUSH)
-    u.wait(Cond.FLUSHED)
-    u.do(Strobe.NONE, target="idle")
 
 
 def _memory(u: MicroProgram, config: CoreConfig) -> None:
