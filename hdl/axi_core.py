@@ -6,9 +6,9 @@ from amaranth.lib.wiring import Flow, In, Out, connect
 
 from trilobit.hdl.axi import AxiMaster, AxiSignature
 from trilobit.hdl.axi_registers import AxiLiteSignature, AxiRegisters
-from trilobit.hdl.machine import build_core
 from trilobit.hdl.hosting import attach_host
 from trilobit.hdl.interfaces import MemorySignature
+from trilobit.hdl.machine import build_core
 from trilobit.hdl.memshare import MemoryShare
 from trilobit.isa.core import CoreConfig
 
