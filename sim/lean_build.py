@@ -38,7 +38,7 @@ from trilobit.sim.trace_records import TraceRecord
 __all__ = ["LeanHeader", "LeanSettings", "load_lean", "micro_header"]
 
 SOURCES = (
-    "lean.cpp", "lean_core.h", "lean_memory.h", "lean_pass.h",
+    "lean.cpp", "lean_core.h", "lean_memory.h", "lean_pass.h", "lean_scalars.h",
     "cycles.h", "cycles_matmul.h", "cycles_parts.h", "cycles_registers.h", "trace.h", *MEMORY_HEADERS,
 )  # fmt: skip
 ENUMS: tuple[type[IntEnum], ...] = (Kind, Source, Dest, Target, Sat, YMode, Shift, Max, Offset, Length, Slice, Cond, Strobe)
