@@ -9,6 +9,7 @@ from trilobit.hdl.boards import Board
 from trilobit.hdl.interfaces import ELEMENT_BITS
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.spec import ISA, VECTOR_REGISTERS
+from trilobit.sim.on_chip import on_chip_memories
 
 __all__ = ["check_bundle", "check_core", "check_resources", "known_resources", "memory_bits"]
 
@@ -46,7 +47,9 @@ def _cores(reports: Iterable[dict] | None) -> list[tuple[dict[str, int], dict[st
 
 
 def memory_bits(config: CoreConfig) -> int:
-    """Bits that a core keeps in on-chip memories at least: registers, program, weight FIFO and gains."""
+    """Bits that a core keeps in on-chip memories at least: registers, program, weight FIFO and gains; all of a lean core's."""
+    if config.machine == "lean":
+        return sum(on_chip_memories(config).values())
     registers = VECTOR_REGISTERS * config.max_length * config.batch * ELEMENT_BITS
     stream = config.weight_fifo_beats * 8 * config.beat_bytes + config.gain_buffer_elements * GAIN_BITS
     return registers + stream + config.program_words * ISA.word_bits

@@ -15,17 +15,16 @@ import numpy as np
 
 from trilobit.errors import ProgramError
 from trilobit.isa.core import CoreConfig
-from trilobit.isa.noise import NOISE_BITS, NOISE_TABLE, SLOPE_BITS
 from trilobit.isa.program import Program
 from trilobit.isa.segments import Segment
-from trilobit.isa.tables import EXP2, RECIP, Table
 from trilobit.sim.backend import FAULTS, HostSettings
 from trilobit.sim.cycles import CycleModel
 from trilobit.sim.geometry import roofline_share
 from trilobit.sim.memory import IDEAL, Memory, parse_memory
+from trilobit.sim.on_chip import on_chip_memories
 from trilobit.sim.trace import write_trace
 
-__all__ = ["Estimate", "estimate", "on_chip_memories"]
+__all__ = ["Estimate", "estimate"]
 
 ENOUGH = 1_000_000  # cycles: short tokens are averaged over about so many
 MOST_PASSES = 64
@@ -132,37 +131,6 @@ class Estimate:
             "on_chip_bits": sum(on_chip.values()), "on_chip_memories": on_chip,
             "evidence": "exact", "evidence_text": "cycle model, equal to the RTL to the cycle; seconds follow from the clock given",
         }  # fmt: skip
-
-
-def on_chip_memories(core: CoreConfig) -> dict[str, int]:
-    """Bits of the core's block memories, as hdl/ declares them; queues of tokens and delays, of 64 words at most, are left out."""
-    word = 8 * core.beat_bytes
-    act_beats = -(-core.max_length // core.beat_bytes)
-    block = min(core.burst_beats, 4096 // core.beat_bytes)
-    rows = {"embedding rows": (core.batch - 1) * 16 * core.max_length} if core.batch > 1 else {}  # of all slots but the last
-    noise = NOISE_TABLE[0].size * (NOISE_BITS + SLOPE_BITS)
-    return {
-        "vector registers": core.batch * 8 * 32 * core.max_length,
-        "activation buffers": core.batch * 2 * max(_power(act_beats), 2) * word,
-        "norm buffer": core.batch * 35 * core.max_length,
-        "function tables": core.batch * (core.lanes * sum(map(_table_bits, (EXP2, RECIP))) + noise),
-        "weight queue": core.weight_fifo_beats * word,
-        "gain buffer": _power(core.gain_buffer_elements * 2 // core.beat_bytes) * word,
-        "stream landing queue": max(4 * block, 64) * word,
-        "load queue": core.load_fifo_beats * word,
-        **rows,
-        "instruction memory": 128 * core.program_words,
-    }
-
-
-def _power(value: int) -> int:
-    return 1 << (value - 1).bit_length()
-
-
-def _table_bits(table: Table) -> int:
-    """Of a lane's memory for one function."""
-    slope = int(np.abs(table.slope).max()).bit_length() + bool((table.slope < 0).any())
-    return table.base.size * (int(table.base.max()).bit_length() + slope)
 
 
 def estimate(program: Program, core: CoreConfig, *, weights: int, memory: "str | Memory" = IDEAL, clock_mhz: float | None = None,

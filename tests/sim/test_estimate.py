@@ -19,8 +19,9 @@ from trilobit.isa.core import CoreConfig, load_core
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
 from trilobit.sim.backend import HostSettings
-from trilobit.sim.estimate import estimate, on_chip_memories
+from trilobit.sim.estimate import estimate
 from trilobit.sim.geometry import GEOMETRIES, Geometry, parse_geometry, roofline_share
+from trilobit.sim.on_chip import on_chip_memories
 from trilobit.sim.power import Resources, estimate_power
 from trilobit.sim.rtl import RtlSimulator
 from trilobit.sim.rtl_build import core_verilog
@@ -126,6 +127,18 @@ def test_no_block_memory_of_the_verilog_is_left_out(batch):
     assert sum((int(width) + 1) * (int(depth) + 1) for width, depth in declared if int(depth) >= 64) == sum(
         bits for name, bits in claimed.items() if name not in ("load queue", "stream landing queue")
     )
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"beat_bytes": 64, "max_length": 40}, pytest.param({"max_length": 3000, "weight_fifo_beats": 64}, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_no_block_memory_of_a_lean_core_is_left_out(changes):
+    core = load_core("lean16").replace(**changes)
+    declared = re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\]", core_verilog(core, gated_clocks=False))
+    claimed = on_chip_memories(core)
+    buffers = (8 * core.beat_bytes, 17)  # of beats, of half words with a flag: counted however short they are
+    found = [(int(width) + 1) * (int(depth) + 1) for width, depth in declared if int(depth) >= 64 or int(width) + 1 in buffers]
+    assert sum(found) == sum(claimed.values()), f"{claimed} of {found}"
 
 
 def test_roofline_share_is_one_when_every_beat_is_weights():
