@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from trilobit.bitstreams.ecp5 import route_out_of_context
-from trilobit.hdl.machine import build_core
+from trilobit.hdl.core import Core
+from trilobit.hdl.lean.core import LeanCore
+from trilobit.hdl.lean.engine import BLOCK_BITS
 from trilobit.isa.core import load_core
 
 
@@ -16,8 +18,10 @@ def main(preset: str, seed: int) -> None:
     """Place and route core PRESET for an ECP5-85F (a quarter of an hour) and write bitstreams/PRESET-core/report.json."""
     config = load_core(preset)
     folder = Path(__file__).parent / f"{preset}-core"
-    core = build_core(config)
-    report = route_out_of_context(core, "trilobit_core", config, folder, target_mhz=config.clock_mhz, seed=seed, say=click.echo)
+    lean = config.machine == "lean"
+    core = LeanCore(config, debug=False, block_bits=BLOCK_BITS) if lean else Core(config)
+    report = route_out_of_context(core, "trilobit_core", config, folder, target_mhz=config.clock_mhz, seed=seed, as_rtlil=lean,
+                                  say=click.echo)  # fmt: skip
     click.echo(f"{report['fmax_mhz']} MHz, {report['resources']}")
 
 
