@@ -87,6 +87,22 @@ def growth(reports: dict[tuple[str, str], Report]) -> str:
     return f"From the shortest to the longest: {'; '.join(parts)}.\n\n" if parts else ""
 
 
+def two_machines(reports: dict[tuple[str, str], Report]) -> str:
+    """The lean machine beside the pipelined one at the same port, in a sentence."""
+    lean, pipelined = reports.get(("lean16", "ecp5")), reports.get(("ulx3s-n16", "ecp5"))
+    if not lean or not pipelined:
+        return ""
+    weights = 5 * lean["core"]["beat_bytes"]
+    luts = [total["luts"] + total["memory_luts"] + 2 * total["carries"] for total in (lean["total"], pipelined["total"])]
+    each = [f"{count / weights:,.0f}" for count in luts]
+    return f"""\
+`lean16` is the lean machine ([decision 0008](../decisions/0008-lean.md)); `ulx3s-n16` is the pipelined one with the same port, queues and
+vectors. On ECP5 they take {number(luts[0])} and {number(luts[1])} LUTs, {each[0]} and {each[1]} a weight per clock.
+Their units differ, but for the product (`tmatmul`) and the queues of tokens.
+
+"""
+
+
 def routed() -> str:
     """Cores and single units out of context."""
     rows = []
@@ -142,7 +158,7 @@ minute to some minutes; modules that were counted before are not synthesised aga
 - LUTs a weight per clock: LUTs, LUTs as memory, and carry cells as far as they are LUTs, over 5 weights a byte of the beat.
 
 {totals(reports)}
-## Against the vector's length
+{two_machines(reports)}## Against the vector's length
 
 The core of the paper's setting (one byte a clock, one lane) whose registers and norm unit hold d elements and whose gain buffer holds
 2 d. The paper reports its own core's area against d on a Stratix 10; those figures are not at hand here and are not quoted.
