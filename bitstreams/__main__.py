@@ -5,9 +5,7 @@ from pathlib import Path
 import click
 
 from trilobit.bitstreams.ecp5 import route_out_of_context
-from trilobit.hdl.core import Core
-from trilobit.hdl.lean.core import LeanCore
-from trilobit.hdl.lean.engine import BLOCK_BITS
+from trilobit.hdl.machine import build_core
 from trilobit.isa.core import load_core
 
 
@@ -18,10 +16,8 @@ def main(preset: str, seed: int) -> None:
     """Place and route core PRESET for an ECP5-85F (a quarter of an hour) and write bitstreams/PRESET-core/report.json."""
     config = load_core(preset)
     folder = Path(__file__).parent / f"{preset}-core"
-    lean = config.machine == "lean"
-    core = LeanCore(config, debug=False, block_bits=BLOCK_BITS) if lean else Core(config)
-    report = route_out_of_context(core, "trilobit_core", config, folder, target_mhz=config.clock_mhz, seed=seed, as_rtlil=lean,
-                                  say=click.echo)  # fmt: skip
+    core = build_core(config)
+    report = route_out_of_context(core, "trilobit_core", config, folder, target_mhz=config.clock_mhz, seed=seed, say=click.echo)
     click.echo(f"{report['fmax_mhz']} MHz, {report['resources']}")
 
 

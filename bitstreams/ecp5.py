@@ -7,8 +7,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from amaranth.back import rtlil
-
 from trilobit.bitstreams.units import cell_counts
 from trilobit.errors import ToolError
 from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
@@ -39,18 +37,6 @@ def _with_global_clock(verilog: str, name: str) -> str:
         raise ToolError(f"expected a clock clk at the top of {name}, found none")
     body = body.replace(declared, f"  input clk_pin;\n  wire clk;\n  {_CLOCK_SOURCE}\n", 1)
     return verilog[:start] + re.sub(r"\bclk\b", "clk_pin", ports) + ");" + body
-
-
-def _rtlil_with_global_clock(text: str, name: str) -> str:
-    """The same of RTLIL."""
-    start = text.index(f"module \\{name}\n")
-    port = re.search(r"^  wire width 1 (input \d+)  ?\\clk\n", text[start:], flags=re.MULTILINE)
-    if port is None:
-        raise ToolError(f"expected a clock clk at the top of {name}, found none")
-    source = ["attribute \\keep 1", "cell \\OSCG \\clock_source", '  parameter \\DIV "4"', "  connect \\OSC \\clk", "end"]
-    lines = [f"wire width 1 {port[1]} \\clk_pin", "wire width 1 \\clk", *source]
-    before, after = start + port.start(), start + port.end()
-    return text[:before] + "".join(f"  {line}\n" for line in lines) + text[after:]
 
 
 def _cells(report: dict) -> dict[str, int]:
@@ -84,7 +70,7 @@ def _report(raw: dict, name: str, verilog: str, config: CoreConfig, *, device: s
 
 
 def route_out_of_context(component, name: str, config: CoreConfig, folder: Path, *, device: str = "85f", target_mhz: float = 60.0,
-                         seed: int = 1, unit: bool = False, as_rtlil: bool = False, say=lambda text: None) -> dict:  # fmt: skip
+                         seed: int = 1, unit: bool = False, say=lambda text: None) -> dict:  # fmt: skip
     """Synthesise, place and route a component without pins, and leave ``report.json`` in the folder. A whole core's clock is global.
 
     ``resources`` are nextpnr's, after packing: ``luts`` are TRELLIS_COMB cells, two a carry cell and some more to bring carries
@@ -98,7 +84,6 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
         folder: where report.json goes; the tools' logs go beside it only when they fail.
         target_mhz: the clock that nextpnr aims for; missing it is an error that says by how much.
         unit: the component is a unit of the core, not the whole.
-        as_rtlil: hand it to Yosys in its own language instead of Verilog, in which large memories with contents take megabytes.
         say: called with a line before each step.
 
     Returns:
@@ -107,20 +92,18 @@ def route_out_of_context(component, name: str, config: CoreConfig, folder: Path,
     Raises:
         ToolError: a tool is missing or failed, or the clock was missed.
     """
-    source = rtlil.convert(component, name=name, emit_src=False) if as_rtlil else to_verilog(component, name)
-    file = "top.il" if as_rtlil else "top.v"
-    script, options = synthesis_script(name, file), _router_options(device, target_mhz, seed)
+    verilog = to_verilog(component, name)
+    script, options = synthesis_script(name), _router_options(device, target_mhz, seed)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        with_clock = _rtlil_with_global_clock if as_rtlil else _with_global_clock
-        (work / file).write_text(source if unit else with_clock(source, name))
+        (work / "top.v").write_text(verilog if unit else _with_global_clock(verilog, name))
         say(f"synthesis of {name} (Yosys)")
         YOSYS.run(["-q", "-p", script], cwd=work)
         synthesised = dict(sorted(Counter(k for k in cell_counts(work / "top.json", name).values() if k[0] != "$").items()))
         say(f"place and route of {name} (nextpnr)")
         NEXTPNR_ECP5.run(options, cwd=work)
         raw = json.loads((work / "report.json").read_text())
-    report = _report(raw, name, source, config, device=device, target_mhz=target_mhz, seed=seed,
+    report = _report(raw, name, verilog, config, device=device, target_mhz=target_mhz, seed=seed,
                      script=script, options=options, unit=unit, synthesised=synthesised)  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")

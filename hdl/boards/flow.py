@@ -10,9 +10,8 @@ PLACEMENT = ("--placer-heap-timingweight", "30")
 
 
 def synthesis_script(top: str, source: str = "top.v", netlist: str = "top.json") -> str:
-    """Commands for Yosys, from a Verilog or RTLIL (.il) file to a netlist for nextpnr."""
-    read = "read_rtlil" if source.endswith(".il") else "read_verilog"
-    return f"{read} {source}; synth_ecp5 {' '.join(SYNTHESIS)} -top {top} -json {netlist}"
+    """Commands for Yosys, from a Verilog file to a netlist for nextpnr."""
+    return f"read_verilog {source}; synth_ecp5 {' '.join(SYNTHESIS)} -top {top} -json {netlist}"
 
 
 def top_files(board, component, top: str, **options) -> dict[str, str]:

@@ -50,6 +50,9 @@ def _segment(u: MicroProgram, config: CoreConfig) -> None:
         u.jump("bad_segment", Cond.QUEUE_EMPTY)
         u.sca(u.block("queue").strided, offset=Offset.QUEUE_READ, to=head)
         u.sca(u.block("queue_end").strided, offset=Offset.QUEUE_READ, to=end, drain=1, strobe=Strobe.MEET)
+    if config.header_beats > 1:  # a region may end inside of it
+        u.sca(head, None, u.const(config.header_beats), to=scratch)
+        u.sca(scratch, minus, end, drain=1, cond=Cond.NEGATIVE, target="bad_segment")
     u.move(Slice.STREAM, header.strided, length=Length.EIGHT)
 
     # The check: all words add up to 0xffff modulo 2^16.

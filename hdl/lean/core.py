@@ -11,7 +11,7 @@ from trilobit.hdl.counters import COUNTERS
 from trilobit.hdl.fifo import BlockFifo
 from trilobit.hdl.interfaces import ELEMENT_BITS, EXPONENT_BITS, Fault, MemorySignature, decode
 from trilobit.hdl.lean.counters import LIVE, LeanCounters
-from trilobit.hdl.lean.engine import WHOLE, Engine
+from trilobit.hdl.lean.engine import Engine
 from trilobit.hdl.lean.memory import LeanMemory
 from trilobit.hdl.lean.micro import Cond, Kind, Slice, Strobe, Target
 from trilobit.hdl.lean.microprogram import microprogram
@@ -38,7 +38,6 @@ class LeanCore(wiring.Component):
     ----------
     config: core parameters, of ``machine`` "lean".
     debug: whether registers can be read out through ``dbg_*``.
-    block_bits: as :class:`trilobit.hdl.lean.engine.Engine` has it.
     program: instruction words at power-on, where no host writes them.
 
     Members
@@ -46,9 +45,8 @@ class LeanCore(wiring.Component):
     As :class:`trilobit.hdl.core.Core`. ``events``: of the counters that this core has.
     """
 
-    def __init__(self, config: CoreConfig, *, debug: bool = True, program: Sequence[int] = (), block_bits: int = WHOLE):
+    def __init__(self, config: CoreConfig, *, debug: bool = True, program: Sequence[int] = ()):
         self.config = config
-        self.block_bits = block_bits
         self.debug = debug
         self.program = program
         super().__init__({
@@ -72,7 +70,7 @@ class LeanCore(wiring.Component):
         sequencer = Sequencer(program)
         # Between programs it stands at its first microinstruction: how long those are apart doesn't move the next one's times.
         m.submodules.sequencer = ResetInserter(~self.running)(sequencer)
-        m.submodules.engine = engine = Engine(config, program.values, debug=self.debug, block_bits=self.block_bits)
+        m.submodules.engine = engine = Engine(config, program.values, debug=self.debug)
         m.submodules.memory = mem = LeanMemory(config)
         m.submodules.tmatmul = product = TernaryMatmul(config)
         m.submodules.prompts = prompts = BlockFifo(TOKEN_BITS, QUEUE_DEPTH)

@@ -1,6 +1,6 @@
 """The lean core's vector engine: its memory, and passes and moves over it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
@@ -42,8 +42,6 @@ from trilobit.isa.tables import EXP2, RECIP
 __all__ = ["Engine", "index_bits"]
 
 FACTOR = 34
-BLOCK_BITS = 1 << 14  # of ECP5
-WHOLE = 1 << 20
 STRIDE_BITS = 4
 SCALAR_AT = 1 << (SCALARS - 1).bit_length()  # the first scalar's index in its page
 EXPONENT = slice(17, 25)
@@ -87,40 +85,6 @@ class Steps(NamedTuple):
     valid: Any
 
 
-class ReadPort(NamedTuple):
-    """An address, and what is there in the next cycle."""
-
-    addr: Any
-    data: Any
-
-
-class Sliced:
-    """A memory with a port to read and one to write, in parts so narrow that a block RAM holds each: in wider ones of less depth
-    they would need multiplexers."""
-
-    def __init__(self, width: int, depth: int, init: Sequence[int], block_bits: int):
-        self.width, self.depth = width, depth
-        self.step = max(block_bits // depth, 1)
-        self.parts: list[memory.Memory] = []
-        for low in range(0, width, self.step):
-            bits = min(self.step, width - low)
-            words = [value >> low & ((1 << bits) - 1) for value in init]
-            attrs: Any = {"no_rw_check": 1, "ram_style": "block"}
-            self.parts.append(memory.Memory(shape=bits, depth=depth, init=words, attrs=attrs))
-
-    def reader(self, m, name: str) -> ReadPort:
-        address = Signal(range(self.depth), name=f"{name}_address")
-        ports = [part.read_port() for part in self.parts]
-        for port in ports:
-            m.d.comb += [port.addr.eq(address), port.en.eq(1)]
-        return ReadPort(address, Cat(*(port.data for port in ports)))
-
-    def write(self, m, address, value, enable) -> None:
-        for k, part in enumerate(self.parts):
-            port = part.write_port()
-            m.d.comb += [port.addr.eq(address), port.data.eq(value[k * self.step : (k + 1) * self.step]), port.en.eq(enable)]
-
-
 class Engine(wiring.Component):
     """Executes passes, an element a clock, and takes the results of moves and of the ternary product into its memory.
 
@@ -132,7 +96,6 @@ class Engine(wiring.Component):
     config: core parameters (one lane, a batch of one).
     values: first values of scalars, by index.
     debug: whether registers can be read out.
-    block_bits: the memory is cut to pieces of so many bits; BLOCK_BITS spares multiplexers, and makes text of Verilog huge.
 
     Members
     -------
@@ -166,7 +129,7 @@ class Engine(wiring.Component):
         An element of a register while nothing runs, one cycle later.
     """
 
-    def __init__(self, config: CoreConfig, values: Mapping[int, int], *, debug: bool = False, block_bits: int = WHOLE):
+    def __init__(self, config: CoreConfig, values: Mapping[int, int], *, debug: bool = False):
         self.config, self.values, self.debug_port = config, dict(values), debug
         index = self.index_bits = index_bits(config)
         ports = {
@@ -187,7 +150,11 @@ class Engine(wiring.Component):
         inits = {"x": (FACTOR, contents(config, self.values, slopes=True)), "y": (FACTOR, z), "z": (WORD, z),
                  "n": (8, [value >> EXPONENT.start & 0xFF for value in z[low:]]),
                  "half": (18, []), "flag": (1, []), "condition": (1, [])}  # fmt: skip
-        self.memories = {name: Sliced(width, len(init) or size, init, block_bits) for name, (width, init) in inits.items()}
+        attrs: Any = {"no_rw_check": 1, "ram_style": "block"}
+        self.memories = {
+            name: memory.Memory(shape=width, depth=len(init) or size, init=[value & ((1 << width) - 1) for value in init], attrs=attrs)
+            for name, (width, init) in inits.items()
+        }
 
     def _fields(self) -> dict[str, Any]:
         """The microinstruction's fields."""
@@ -205,8 +172,7 @@ class Engine(wiring.Component):
         m = Module()
         m.submodules.datapath = datapath = Datapath()
         for name, part in self.memories.items():
-            for k, piece in enumerate(part.parts):
-                m.submodules[f"memory_{name}{k}"] = piece
+            m.submodules[f"memory_{name}"] = part
         fields = self._fields()
         ours = Signal()  # what begins is a pass
         m.d.comb += ours.eq((fields["kind"] == Kind.PASS) & ~self.product_start)
@@ -227,6 +193,11 @@ class Engine(wiring.Component):
         with m.If(self.start | self.product_start):
             m.d.sync += register.eq(value if reset is None else Mux(reset, 0, value))
         return register
+
+    def _write(self, m, name: str, address, value, enable) -> None:
+        """The one port that writes a memory."""
+        port = self.memories[name].write_port()
+        m.d.comb += [port.addr.eq(address), port.data.eq(value), port.en.eq(enable)]
 
     def _delayed(self, m, value, cycles: int, name: str, reset=None):
         """The value some cycles later; ``reset`` is for its first register."""
@@ -377,7 +348,9 @@ class Engine(wiring.Component):
 
     def _read(self, m, datapath, fields, steps: "Steps", running):
         """Addresses and data of operands."""
-        ports = {name: part.reader(m, name) for name, part in self.memories.items()}
+        ports = {name: part.read_port() for name, part in self.memories.items()}
+        for port in ports.values():
+            m.d.comb += port.en.eq(1)
         operands = {name: fields[name] for name in ("x", "y", "z", "n")}
         places = {}
         for name, operand in operands.items():
@@ -435,8 +408,8 @@ class Engine(wiring.Component):
         page = self._taken(m, Mux(self.product_start, decode(self.word, "vd"), fixed), "to_page")
         address = self._delayed(m, Cat(low, base | high, page), 9, "to")
         for name in ("x", "y", "z"):
-            self.memories[name].write(m, address, result, events["to_memory"])
-        self.memories["n"].write(m, address[:-1], result[EXPONENT], events["to_memory"] & address[-1])
+            self._write(m, name, address, result, events["to_memory"])
+        self._write(m, "n", address[:-1], result[EXPONENT], events["to_memory"] & address[-1])
 
         index5 = self._delayed(m, steps.index, 5, "index_to5")
         index9 = self._delayed(m, index5, 4, "index_to9")
@@ -447,7 +420,7 @@ class Engine(wiring.Component):
             ("half", index5, datapath.half5, events["hash"]), ("flag", index9, flag, events["counts"]),
             ("condition", index9, result[-1], events["condition"]),
         ]:  # fmt: skip
-            self.memories[name].write(m, place, value, enable)
+            self._write(m, name, place, value, enable)
 
         largest = Signal(signed(WORD), reset_less=True, init=-(1 << (WORD - 1)))
         largest_index = Signal(self.index_bits, reset_less=True)

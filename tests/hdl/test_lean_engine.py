@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from trilobit.hdl.lean.engine import BLOCK_BITS, Engine
+from trilobit.hdl.lean.engine import Engine
 from trilobit.hdl.lean.micro import (
     LATENCY,
     Dest,
@@ -49,25 +49,24 @@ def edge(rng) -> int:
     return signed(-value if rng.random() < 0.5 else value)
 
 
-def get(ctx, sliced, at: int) -> int:
+def get(ctx, memory, at: int) -> int:
     """A word of one of the engine's memories."""
-    return sum(ctx.get(part.data[at]) << k * sliced.step for k, part in enumerate(sliced.parts))
+    return ctx.get(memory.data[at])
 
 
-def put(ctx, sliced, at: int, value: int) -> None:
-    for k, part in enumerate(sliced.parts):
-        ctx.set(part.data[at], value >> k * sliced.step & ((1 << part.shape) - 1))
+def put(ctx, memory, at: int, value: int) -> None:
+    ctx.set(memory.data[at], value & ((1 << memory.shape) - 1))
 
 
 class Bench:
     """An engine and the machine that says what it should do; ``run`` is the sequencer."""
 
-    def __init__(self, rng, block_bits: int):
+    def __init__(self, rng):
         self.config = load_core("tiny").replace(lanes=1, beat_bytes=16)
         self.rng = rng
         program = MicroProgram()
         program.values |= {index: edge(rng) for index in range(1, SCALAR_VALUES)}
-        self.engine = Engine(self.config, program.values, debug=True, block_bits=block_bits)
+        self.engine = Engine(self.config, program.values, debug=True)
         self.reference = ReferenceMachine(program, self.config, None, np.zeros(16, dtype=np.uint8))  # type: ignore[arg-type]
         self.seen = {"act": [], "store": [], "gain": [], "hw": [], "saturated": 0}
         self.last = {"act": [], "store": [], "gain": [], "hw": []}
@@ -232,9 +231,9 @@ def random_pass(rng) -> Micro:
     )  # fmt: skip
 
 
-def run(rng, scenario, block_bits: int = 1 << 20) -> None:
+def run(rng, scenario) -> None:
     """A scenario on a fresh engine; all that it did is compared at its end."""
-    bench = Bench(rng, block_bits)
+    bench = Bench(rng)
 
     async def process(ctx):
         bench.fill(ctx)
@@ -402,7 +401,7 @@ def test_gains_are_taken_one_an_element(rng):
         assert bench.gains == [signed(value, 16) for value in bench.reference.gains] and len(bench.gains) == 7
         bench.reference.gains.clear()
 
-    run(rng, scenario, BLOCK_BITS)  # with the memory cut to blocks as in hardware
+    run(rng, scenario)
 
 
 def test_the_largest_and_its_index(rng):
