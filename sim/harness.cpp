@@ -5,8 +5,10 @@
 // and WAVES, the class of Verilator's that writes every signal, with its header.
 #include "harness.h"
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -57,6 +59,10 @@ struct Simulation {
     bool record = false;
     Tracer tracer;
     uint64_t cycles = 0;
+#ifndef GATED
+    uint64_t counts[COUNTERS - 1] = {};  // of events while the core runs, whose own counters answer later
+    void count();
+#endif
 
 #ifdef WAVES
     void evaluate();
@@ -248,6 +254,14 @@ bool Simulation::cycle_retires() {
     return true;
 }
 
+#ifndef GATED
+// Events of this cycle; saturated elements are not among them.
+void Simulation::count() {
+    if (!top->running) return;
+    for (uint32_t bits = top->events; bits; bits &= bits - 1) ++counts[__builtin_ctz(bits)];
+}
+#endif
+
 // What else happens in this cycle; bits of `events` stand in the order of isa/counters.py.
 void Simulation::trace() {
     constexpr unsigned FIRST_STALL = 2, STALLS = 13, FIRST_WAIT = FIRST_STALL + STALLS + 5, WAITS = 3, STREAM = FIRST_WAIT + WAITS;
@@ -372,6 +386,10 @@ void sim_start(Simulation* sim) {
     sim->tracer = {};
     sim->tracer.on = traced;
     std::fill(sim->retired_by_pc.begin(), sim->retired_by_pc.end(), 0);
+#ifndef GATED
+    t.counter_select = COUNTERS - 1;  // saturated elements: of all others the events are counted here
+    std::fill(std::begin(sim->counts), std::end(sim->counts), 0);
+#endif
     t.start = 1;
     sim->tick(true);
     t.start = 0;
@@ -387,6 +405,9 @@ Reason sim_run(Simulation* sim, uint64_t max_cycles, int32_t until_retire) {
         sim->memory_outputs();
         const bool retired = sim->cycle_retires();
         if (sim->tracer.on) sim->trace();
+#ifndef GATED
+        sim->count();
+#endif
         const bool token = t.out_valid;
         if (token) {
             sim->tokens.push_back(t.out_token);
@@ -425,12 +446,15 @@ int32_t sim_running(Simulation* sim) { return sim->top->running; }
 
 uint64_t sim_counter(Simulation* sim, uint32_t index) {
     Vcore& t = *sim->top;
-    t.counter_select = index;
 #ifdef GATED
+    t.counter_select = index;
     sim->host_edge();
 #else
     // The counters of gates answer some cycles later; only while the core doesn't run are those no cycles of it.
-    if (!t.running) {
+    if (t.running) {
+        if (index < COUNTERS - 1) return sim->counts[index];
+    } else {
+        t.counter_select = index;
         const uint64_t now = sim->now;
         sim->quiet();
 #ifdef WAVES

@@ -44,7 +44,7 @@ uint64_t sim_cycles(Simulation*);  // since the start
 uint32_t sim_fault(Simulation*);
 uint32_t sim_fault_pc(Simulation*);
 int32_t sim_running(Simulation*);
-uint64_t sim_counter(Simulation*, uint32_t index);  // without gated clocks only while the core doesn't run
+uint64_t sim_counter(Simulation*, uint32_t index);  // without gated clocks, while the core runs, saturated elements come some cycles late
 void sim_register(Simulation*, uint32_t index, uint32_t words, uint32_t* elements);  // only while the core doesn't run; word by word, slot by slot
 
 uint64_t sim_tokens(Simulation*, const uint32_t** tokens);           // all since the start; the count

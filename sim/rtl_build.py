@@ -91,9 +91,9 @@ def simulator_library(config: CoreConfig, verilog: str, *, gated_clocks: bool = 
     if waves:
         defines += [f"-DWAVES={TRACES[waves]}", f'-DWAVES_HEADER="verilated_{waves}_c.h"']
     if not gated_clocks:
-        from trilobit.hdl.counters import READ_CLOCKS
+        from trilobit.hdl.counters import COUNTERS, READ_CLOCKS
 
-        defines.append(f"-DCOUNTER_CLOCKS={READ_CLOCKS + 2}")
+        defines += [f"-DCOUNTER_CLOCKS={READ_CLOCKS + 2}", f"-DCOUNTERS={len(COUNTERS)}"]
     files = HARNESS + (WAVES if waves == "fst" else ())
     harness = {name: resources.files("trilobit.sim").joinpath(name).read_text() for name in files}
     key = content_hash(
