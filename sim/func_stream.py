@@ -101,7 +101,8 @@ class SegmentStream:
             return [self._product(packed, values.astype(np.int8))[: segment.rows].astype(np.int64) for values in activations]
         if entry.data is None and self._may_keep(entry, 4 * segment.rows * segment.columns):
             self._keep(entry, segment_trits(self._memory, segment, self._beat).astype(np.float32))
-        with one_blas_thread():
+        # All numbers are small and whole: a kernel that computes on what stands behind a matrix, too, may still set the flag.
+        with one_blas_thread(), np.errstate(invalid="ignore"):
             if entry.data is not None:
                 return [(entry.data @ values).astype(np.int64) for values in activations]
             return self._products_in_blocks(segment, activations)
