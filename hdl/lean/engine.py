@@ -151,7 +151,7 @@ class Engine(wiring.Component):
                  "n": (8, [value >> EXPONENT.start & 0xFF for value in z[low:]]),
                  "half": (18, []), "flag": (1, []), "condition": (1, [])}  # fmt: skip
         attrs: Any = {"no_rw_check": 1, "ram_style": "block"}
-        self.memories = {
+        self.memories: dict[str, memory.Memory] = {
             name: memory.Memory(shape=width, depth=len(init) or size, init=[value & ((1 << width) - 1) for value in init], attrs=attrs)
             for name, (width, init) in inits.items()
         }
