@@ -11,7 +11,7 @@ import yaml
 
 from trilobit.errors import ConfigError
 
-__all__ = ["PowerEstimate", "Resources", "Term", "estimate_power", "known_board"]
+__all__ = ["BOARDS", "PowerEstimate", "Resources", "Term", "estimate_power", "known_board"]
 
 _DATA = yaml.safe_load(resources.files("trilobit.sim").joinpath("data/power.yaml").read_text())
 # Which family and memory a core preset's quoted board has.

@@ -71,7 +71,7 @@ def bundle_report(folder: str | Path, *, memory: str = "ideal", clock_mhz: float
         "estimate": found, "cycles": cycles_by_cause(found), "timeline": timeline,
         "program": program_part(bundle, timeline["in_flight"]), "image": image_part(bundle, subject.image),
         "vectors": vectors_part(bundle), "board": _board(bundle.core, found), "power": power,
-        "commands": _commands(str(folder), bundle, found, memory, clock_mhz),
+        "commands": _commands(str(folder), bundle, found, memory, clock_mhz, power["known"]),
     }  # fmt: skip
 
 
@@ -153,7 +153,9 @@ def _board(core: CoreConfig, found: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _commands(folder: str, bundle: Bundle, found: dict[str, Any], memory: str, clock_mhz: float | None) -> list[dict[str, str]]:
+def _commands(
+    folder: str, bundle: Bundle, found: dict[str, Any], memory: str, clock_mhz: float | None, known_power: bool
+) -> list[dict[str, str]]:
     """How to get each figure again."""
     path, core = shlex.quote(folder), bundle.core
     options = ("" if memory == "ideal" else f" --memory {shlex.quote(memory)}") + ("" if clock_mhz is None else f" --clock {clock_mhz:g}")
@@ -168,8 +170,9 @@ def _commands(folder: str, bundle: Bundle, found: dict[str, Any], memory: str, c
     if core.batch == 1:
         prompt = '--prompt "Once upon a time"' if bundle.manifest.tokenizer else "--push 1"
         rows["tokens, measured in RTL simulation"] = f"trilobit run {path} --backend rtl{timing} {prompt} -n 8"
-    if core.name in {report["core"]["name"] for folder_name, report in core_reports() if folder_name.endswith("-core")}:
+    if known_power:
         rows["power"] = f"trilobit power {path}{options}"
+    if core.name in {report["core"]["name"] for folder_name, report in core_reports() if folder_name.endswith("-core")}:
         rows["resources and clock of the core alone"] = f"python -m trilobit.bitstreams {core.name}"
     rows |= {f"resources and clock of {board['board']}": f"trilobit build {board['board']}" for board in _board(core, found)["boards"]}
     return [{"figure": figure, "command": command} for figure, command in rows.items()]

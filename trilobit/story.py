@@ -16,7 +16,7 @@ from trilobit.running import raise_fault
 from trilobit.sim.backend import HostSettings
 from trilobit.sim.geometry import roofline_share
 from trilobit.sim.memory import parse_memory
-from trilobit.sim.power import PowerEstimate, Resources, estimate_power
+from trilobit.sim.power import BOARDS, PowerEstimate, Resources, estimate_power
 from trilobit.text import Tokenizer
 
 __all__ = ["DifferenceError", "Story", "kept_resources", "write_story"]
@@ -151,9 +151,10 @@ def clock_evidence(core: CoreConfig) -> str:
 
 
 def story_power(core: CoreConfig, story: Story) -> tuple[PowerEstimate, str] | None:
-    """The power range of a core at its quoted clock with a story's memory traffic; None without a report of its resources."""
+    """The power range of a core at its quoted clock with a story's memory traffic; None without a known board or a report of
+    its resources."""
     kept = kept_resources(core)
-    if kept is None:
+    if kept is None or core.name not in BOARDS:
         return None
     counters = story.counters
     beats = counters["stream_read_beats"] + counters["ldst_read_beats"] + counters["write_beats"]

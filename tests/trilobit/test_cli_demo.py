@@ -2,15 +2,18 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from trilobit import story
 from trilobit.assembler.bundle import load_bundle
 from trilobit.assembler.compiler.pipeline import compile_model
 from trilobit.cli import main
 from trilobit.isa.core import load_core
 from trilobit.sim.functional import FunctionalSimulator
+from trilobit.sim.power import Resources
 from trilobit.story import DifferenceError, clock_evidence, write_story
 from trilobit.text import Tokenizer
 
@@ -84,3 +87,11 @@ def test_a_core_of_several_sequences_is_refused(tmp_path):
     core.write_text("beat_bytes: 4\nlanes: 1\nmax_length: 1024\nbatch: 4\n")
     result = CliRunner().invoke(main, ["demo", "--core", str(core), "-n", "3"])
     assert result.exit_code == 2 and "expected a core of batch 1 to write one story, got batch 4" in result.stderr
+
+
+def test_power_is_unknown_without_a_board_even_where_the_core_was_routed(monkeypatch):
+    """It ended the demo's output with an error."""
+    monkeypatch.setattr(story, "kept_resources", lambda core: (Resources(registers=1, luts=1, dsps=1, brams=1), "LFE5U-85F"))
+    told = SimpleNamespace(counters=dict.fromkeys(("cycles", "stream_read_beats", "ldst_read_beats", "write_beats"), 100))
+    assert story.story_power(load_core("ulx3s"), told) is not None
+    assert story.story_power(load_core("lean16"), told) is None

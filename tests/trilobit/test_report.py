@@ -187,6 +187,15 @@ def test_a_core_of_which_nothing_is_known_and_a_bundle_without_a_report_say_so(t
     assert "the bundle has no compiler's report of its vectors" in words and "energy a token" not in words
 
 
+def test_the_page_of_a_lean_core_says_what_is_known_of_it(tmp_path):
+    compile_model("tales", "lean16", tmp_path / "b")
+    data = verb("report", tmp_path / "b", "-o", tmp_path / "page.html")
+    assert data["estimate"]["core"] == "lean16" and data["estimate"]["board"]["device"] == "LFE5U-85F"
+    assert not data["power"]["known"] and "power" not in {row["figure"] for row in data["commands"]}
+    assert {"vectors, scalars and function tables", "microprogram"} <= set(data["board"]["on_chip_memories"])
+    assert data["timeline"]["in_flight"]
+
+
 def test_measured_activity_is_shown_by_unit_and_moves_the_power(tales, written, tmp_path, monkeypatch):
     half = Activity(cycles=1000, units={"pc": UnitActivity(bits=100, toggles=75), "core": UnitActivity(bits=100, toggles=25)})
     monkeypatch.setattr(reporting, "measured_activity", lambda core, path: half)

@@ -129,7 +129,7 @@ def command(
         "roofline share": f"{story.roofline_share:.1%} of {core.beat_bytes} bytes a clock",
     }
     if power is None:
-        rows["power"] = f"unknown: no place-and-route report of core {core.name} is kept"
+        rows["power"] = f"unknown: no board of core {core.name}, or no place-and-route report of it, is kept"
     else:
         estimate, device = power
         rows["power"] = f"{estimate.low_mw / 1e3:.2f} to {estimate.high_mw / 1e3:.2f} W, estimated for {device} and its memory:"
