@@ -32,8 +32,8 @@ def test_every_slot_has_its_own_norms_in_the_time_of_one(batch, cases, seed):
                env={"PRESET": "tiny", "CHANGES": json.dumps(changes), "CASES": cases})  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", presets())
-def test_every_preset_elaborates(preset):
+@pytest.mark.parametrize("preset", [name for name in presets() if load_core(name).machine == "pipelined"])
+def test_every_preset_with_the_unit_elaborates(preset):
     assert "module rmsnorm" in to_verilog(RMSNorm(load_core(preset)), "rmsnorm")
 
 
