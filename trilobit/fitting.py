@@ -43,7 +43,9 @@ def fits(core: CoreConfig, on_chip_bits: int) -> dict[str, Any] | None:
 def _device(core: CoreConfig) -> tuple[str, dict[str, Any]] | None:
     devices = yaml.safe_load(resources.files("trilobit.sim").joinpath("data/devices.yaml").read_text())
     for name, device in devices.items():
-        if any(core_shape(load_core(preset, core.batch).parameters()) == core_shape(core.parameters()) for preset in device["cores"]):
+        known = [load_core(preset) for preset in device["cores"]]
+        # A preset stands for its batches, too; its other parameters must be the core's.
+        if any(core_shape(found.parameters()) | {"batch": core.batch} == core_shape(core.parameters()) for found in known):
             return name, device
     return None
 

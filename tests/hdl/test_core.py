@@ -25,7 +25,8 @@ def test_every_slot_of_a_batch_has_the_functional_simulators_values_at_every_ret
                simulators=("verilator",), seed=seed)  # fmt: skip
 
 
-@pytest.mark.parametrize("simulator", ["verilator", pytest.param("icarus", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/sim/test_lean_rtl.py runs random programs always
+@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
 def test_a_lean_core_runs_programs_as_the_functional_simulator_does(simulator, seed):
     config = load_core("lean16").replace(name="small", beat_bytes=4, max_length=64, gain_buffer_elements=256, weight_fifo_beats=64,
                                          burst_beats=8, load_fifo_beats=32, program_words=256)  # fmt: skip

@@ -53,7 +53,7 @@ def run_cases(config: CoreConfig, seed: int, numbers: range) -> None:
         compare(config, case, memory)
 
 
-@pytest.mark.parametrize("name", ["n4", "n16", pytest.param("n32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["n4", *(pytest.param(name, marks=pytest.mark.slow) for name in ("n16", "n32"))])
 def test_random_programs_take_the_same_cycles_on_a_lean_core(name, seed):
     run_cases(CORES[name], seed, range(40))
 
