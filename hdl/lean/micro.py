@@ -17,14 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
-__all__ = ["BLOCKS", "ENTRIES_BITS", "FIELDS", "LATENCY", "PAGE_TABLES", "SCALARS", "WORD_BITS", "Cond", "Dest", "Kind", "Length", "Max",
+__all__ = ["BLOCKS", "FIELDS", "LATENCY", "PAGE_TABLES", "SCALARS", "WORD_BITS", "Cond", "Dest", "Kind", "Length", "Max",
            "Micro", "MicroProgram", "Offset", "Operand", "Sat", "Shift", "Slice", "Source", "Strobe", "Target", "YMode"]  # fmt: skip
 
 LATENCY = 10
 """Clocks from an element's issue until a pass that reads its result may issue the same element."""
 SCALARS = 512
 TARGET_BITS = 10
-ENTRIES_BITS = 8
 PAGE_TEMPORARY, PAGE_IOTA, PAGE_NOISE, PAGE_TABLES = 8, 12, 13, 14
 
 
@@ -52,7 +51,6 @@ class Target(enum.IntEnum):
     LIMIT: elements less one of passes and moves of Length.LIMIT. ADDRESS, BEATS (less one): of the next request of its own.
     REGION, REGION_END: of the region that Strobe.PUSH appends. COLUMNS, SEGMENT_M, SEGMENT_E: of the segment of the next product.
     ACT_M, ACT_E: the scale of its activations. Exponents are in bits 24..17 (E registers take those), as N has them. OUT: an emitted token.
-    ACT_LENGTH is not needed in hardware.
     """
 
     LIMIT, ADDRESS, BEATS, REGION, REGION_END, COLUMNS, SEGMENT_M, SEGMENT_E, ACT_M, ACT_E, OUT = range(11)
@@ -102,7 +100,7 @@ class Length(enum.IntEnum):
 
 class Slice(enum.IntEnum):
     """16 bits from outside (with ``signed`` sign-extended). WORDk: bits 16k.. of the instruction word. ADDRESS0, 1: its addr in beats.
-    STREAM, STREAM_WIDE... are elements of beats: of the stream (always 16 bits), or of what a request of its own has read (LOAD: 16 bits,
+    STREAM and LOAD are elements of beats: of the stream (always 16 bits), or of what a request of its own has read (LOAD: 16 bits,
     or 32 if field ``wide``); a move takes whole beats, the rest of its last one is dropped."""
 
     (WORD2, WORD3, WORD4, WORD5, WORD6, WORD7, ADDRESS0, ADDRESS1, WINDOW0, WINDOW1, WRITE0, WRITE1, EOS0, EOS1, LIMIT0, LIMIT1,
