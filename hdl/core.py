@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 from amaranth.utils import ceil_log2
@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from trilobit.hdl.actbuf import ActivationBuffers
 from trilobit.hdl.counters import COUNTERS, STALLS, Counters, SweptCounters
 from trilobit.hdl.fifo import BlockFifo
-from trilobit.hdl.interfaces import ELEMENT_BITS, EXPONENT_BITS, Fault, MemorySignature, of_slot
+from trilobit.hdl.interfaces import Fault, core_ports, of_slot
 from trilobit.hdl.ldst import LoadStore
 from trilobit.hdl.matmul import TernaryMatmul
 from trilobit.hdl.memarb import ReadArbiter
@@ -23,7 +23,6 @@ from trilobit.hdl.rowwise import CLOCKS as ROWWISE_CLOCKS
 from trilobit.hdl.rowwise import RowWise
 from trilobit.hdl.stream import StreamFetch
 from trilobit.isa.core import CoreConfig
-from trilobit.isa.spec import ISA
 
 __all__ = ["Core"]
 
@@ -66,19 +65,8 @@ class Core(wiring.Component):
         self.gated_clocks = gated_clocks
         self.debug = debug
         gates = {f"clk_{u}": In(1) for u in GATED} | {f"en_{u}": Out(1) for u in GATED} if gated_clocks else {}
-        super().__init__(gates | {
-            "mem": Out(MemorySignature(config)),
-            "prog_en": In(1), "prog_addr": In(16), "prog_data": In(ISA.word_bits), "program_length": In(16), "start": In(1),
-            "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
-            "seed": In(32), "temperature_m": In(16), "temperature_e": In(signed(EXPONENT_BITS)),
-            "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(TOKEN_BITS),
-            "out_valid": Out(1), "out_ready": In(1), "out_token": Out(TOKEN_BITS),
-            "running": Out(1), "halted": Out(1), "waiting": Out(1), "fault": Out(4), "fault_pc": Out(16),
-            "retire_valid": Out(5), "retire_pc": Out(80), "issue_valid": Out(1), "issue_pc": Out(16),
-            "dbg_reg": In(3), "dbg_addr": In(16), "dbg_data": Out(config.word_elements * ELEMENT_BITS),
-            "counter_select": In(6), "counter_value": Out(48),
-            "events": Out(len(COUNTERS) - 1), "stream_level": Out(range(config.weight_fifo_beats + 2)),
-        } | ({"prompt_slot": In(range(config.batch)), "out_slot": Out(range(config.batch))} if config.batch > 1 else {}))  # fmt: skip
+        slots = {"prompt_slot": In(range(config.batch)), "out_slot": Out(range(config.batch))} if config.batch > 1 else {}
+        super().__init__(gates | core_ports(config) | slots)
 
     def elaborate(self, platform):
         m = Module()

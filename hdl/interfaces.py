@@ -9,17 +9,20 @@ With ``batch`` B above 1 everything that holds data exists B times: a word holds
 
 import enum
 
+from amaranth.hdl import signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.counters import COUNTERS
 from trilobit.isa.spec import ISA
 
 __all__ = ["ActReadSignature", "ActWriteSignature", "CommandSignature", "Fault", "GainSignature", "HeaderLayout", "MemorySignature",
-           "ReadSignature", "RetireSignature", "ScalarLayout", "WriteSignature", "decode", "of_slot"]  # fmt: skip
+           "ReadSignature", "RetireSignature", "ScalarLayout", "WriteSignature", "core_ports", "decode", "of_slot"]  # fmt: skip
 
 ELEMENT_BITS = 32
 GAIN_BITS = 16
+TOKEN_BITS = 24
 EXPONENT_BITS = 10
 
 
@@ -41,8 +44,6 @@ class ScalarLayout(data.StructLayout):
     """``mantissa * 2**exponent``, as :class:`trilobit.isa.fixed.Scalar`."""
 
     def __init__(self):
-        from amaranth.hdl import signed
-
         super().__init__({"mantissa": 18, "exponent": signed(EXPONENT_BITS)})
 
 
@@ -183,3 +184,20 @@ class MemorySignature(wiring.Signature):
             "wdata_valid": Out(1), "wdata_ready": In(1), "wdata": Out(8 * n), "wdata_strobe": Out(n),
             "wresp_valid": In(1), "wresp_error": In(1),
         })  # fmt: skip
+
+
+def core_ports(config: CoreConfig) -> dict:
+    """The ports of a core of either machine, as :class:`trilobit.hdl.core.Core` describes them; with a batch there are more."""
+    return {
+        "mem": Out(MemorySignature(config)),
+        "prog_en": In(1), "prog_addr": In(16), "prog_data": In(ISA.word_bits), "program_length": In(16), "start": In(1),
+        "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
+        "seed": In(32), "temperature_m": In(16), "temperature_e": In(signed(EXPONENT_BITS)),
+        "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(TOKEN_BITS),
+        "out_valid": Out(1), "out_ready": In(1), "out_token": Out(TOKEN_BITS),
+        "running": Out(1), "halted": Out(1), "waiting": Out(1), "fault": Out(4), "fault_pc": Out(16),
+        "retire_valid": Out(5), "retire_pc": Out(80), "issue_valid": Out(1), "issue_pc": Out(16),
+        "dbg_reg": In(3), "dbg_addr": In(16), "dbg_data": Out(config.word_elements * ELEMENT_BITS),
+        "counter_select": In(6), "counter_value": Out(48),
+        "events": Out(len(COUNTERS) - 1), "stream_level": Out(range(config.weight_fifo_beats + 2)),
+    }  # fmt: skip

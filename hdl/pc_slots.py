@@ -2,9 +2,10 @@
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 
+from trilobit.hdl.interfaces import TOKEN_BITS
+
 __all__ = ["COUNT_BITS", "TOKEN_BITS", "Slots"]
 
-TOKEN_BITS = 24
 COUNT_BITS = 32
 
 

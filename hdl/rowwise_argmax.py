@@ -4,11 +4,10 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from trilobit.hdl.interfaces import TOKEN_BITS
 from trilobit.hdl.shift import greater
 
 __all__ = ["TOKEN_BITS", "ArgmaxSearch"]
-
-TOKEN_BITS = 24
 
 
 class ArgmaxSearch(wiring.Component):

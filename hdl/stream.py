@@ -23,17 +23,11 @@ HEADER_CLOCKS = 2
 """Cycles a segment costs the steering besides its beats."""
 WEIGHT_LATENCY = 2 * BLOCK_FIFO_LATENCY
 """Cycles from a weight beat's arrival to its offer, through empty queues."""
-BOUNDARY = 4096
-
-
-def burst_block(config: CoreConfig) -> int:
-    """Requests end at multiples of this many beats: no longer than a burst, and never across 4 KiB."""
-    return min(config.burst_beats, BOUNDARY // config.beat_bytes)
 
 
 def landing_beats(config: CoreConfig) -> int:
     """Beats that may be outstanding or unsteered: what memory latency is covered by."""
-    return max(4 * burst_block(config), 64)
+    return max(4 * config.burst_block, 64)
 
 
 class StreamFetch(wiring.Component):
@@ -215,7 +209,7 @@ class _Regions(wiring.Component):
         m = Module()
         beat_shift = ceil_log2(self._config.beat_bytes)
         address_bits = 40 - beat_shift
-        block = burst_block(self._config)
+        block = self._config.burst_block
         capacity = landing_beats(self._config)
 
         # Both ends read the same memory through one port; each does so once a region.

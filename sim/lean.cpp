@@ -19,7 +19,6 @@ bool LeanModel::condition(int32_t cond) const {
         case Cond::ALWAYS: return true;
         case Cond::NEGATIVE: return negative;
         case Cond::ZERO: return zero;
-        case Cond::START: return running;
         case Cond::PC_BAD: return pc >= program.size();
         case Cond::LENGTH_BAD: return word.get(Field::len) == 0 || word.get(Field::len) > int64_t(machine.max_length);
         case Cond::ADDRESS_HIGH: return word.get(Field::addr) >> (32 + shift);

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from trilobit.hdl.lean.micro import FIELDS, SCALARS, MicroProgram, Operand
+from trilobit.hdl.lean.micro import PLACES, SCALARS, MicroProgram, Operand
 from trilobit.hdl.lean.microprogram import microprogram
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import HEADER_BYTES, Segment, segment_header
-from trilobit.isa.spec import ISA, UNITS
 from trilobit.sim.backend import HostSettings
 from trilobit.sim.cycles_decode import StreamSegment, machine_of
 from trilobit.sim.cycles_timing import timing
@@ -30,26 +29,12 @@ def _program(config: CoreConfig) -> MicroProgram:
 @cache
 def _code(config: CoreConfig) -> np.ndarray:
     """The microprogram's fields: [microinstructions, fields] of int32, in the order of FIELDS."""
-    places, position = [], 0
-    for bits, is_signed in FIELDS.values():
-        places.append((position, bits, is_signed))
-        position += bits
 
     def fields(word: int) -> list[int]:
-        values = [(word >> low & ((1 << bits) - 1), bits, is_signed) for low, bits, is_signed in places]
-        return [value - (1 << bits) if is_signed and value >> (bits - 1) else value for value, bits, is_signed in values]
+        values = [(word >> place.low & ((1 << place.bits) - 1), place) for place in PLACES.values()]
+        return [value - (1 << place.bits) if place.signed and value >> (place.bits - 1) else value for value, place in values]
 
     return np.array([fields(word) for word in _program(config).words()], dtype=np.int32)
-
-
-def _entries(program: MicroProgram) -> np.ndarray:
-    """For each opcode where its microcode begins, and its unit: [256, 2] of uint16."""
-    table = np.zeros((256, 2), dtype=np.uint16)
-    table[:, 0] = program.labels["bad_opcode"]
-    for name, at in program.entries.items():
-        op = ISA.by_name[name]
-        table[op.opcode] = at, UNITS.index(op.unit)
-    return table
 
 
 def _headers(
@@ -72,7 +57,7 @@ def new_lean(program: Program, config: CoreConfig, memory: Memory, settings: Hos
              segments: Sequence[Segment] | None, image: np.ndarray | None) -> tuple[ctypes.CDLL, int | None]:  # fmt: skip
     """The compiled model's library and a new model; None if the memory doesn't fit the core. Arguments as for CycleModel."""
     lib, micro = load_lean(), _program(config)
-    code, entries = np.ascontiguousarray(_code(config)), _entries(micro)
+    code, entries = np.ascontiguousarray(_code(config)), np.array(micro.dispatch(), dtype=np.uint16)
     words = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in program.code), dtype=np.uint64)
     headers = _headers(config, ordered, segments, image)
     scalars = np.array([micro.values.get(index, 0) for index in range(SCALARS)], dtype=np.int64)

@@ -22,19 +22,17 @@ FAULTS = {
 
 
 def control(u: MicroProgram, config: CoreConfig) -> None:
-    """Everything but the row-wise and norm instructions. Must come first: the machine begins at microinstruction 0."""
+    """Everything but the row-wise and norm instructions. Must come first: a program begins at microinstruction 0 and ends where it is."""
     _start(u, config)
     _instructions(u)
     _memory(u, config)
     stream(u, config)
     for name, code in FAULTS.items():
         u.label(name)
-        u.do(Strobe.FAULT, fault=code, target="idle")
+        u.do(Strobe.FAULT, fault=code)
 
 
 def _start(u: MicroProgram, config: CoreConfig) -> None:
-    u.label("idle")
-    u.wait(Cond.START)
     # Drop what a program that ended with a fault has left: its own microcode ends there, as the sequencer stands while nothing runs.
     u.do(Strobe.FLUSH)
     u.wait(Cond.FLUSHED)
@@ -108,7 +106,7 @@ def _instructions(u: MicroProgram) -> None:
     u.do(Strobe.RETIRE)
     u.do(Strobe.FLUSH)
     u.wait(Cond.FLUSHED)
-    u.do(Strobe.HALT, target="idle")
+    u.do(Strobe.HALT)
 
 
 def _memory(u: MicroProgram, config: CoreConfig) -> None:

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import connect, flipped
 from amaranth.utils import ceil_log2
 
-from trilobit.hdl.counters import COUNTERS
+from trilobit.hdl.counters import COUNTERS, SweptCounters
 from trilobit.hdl.fifo import BlockFifo
-from trilobit.hdl.interfaces import ELEMENT_BITS, EXPONENT_BITS, Fault, MemorySignature, decode
-from trilobit.hdl.lean.counters import LIVE, LeanCounters
+from trilobit.hdl.interfaces import ELEMENT_BITS, Fault, core_ports, decode
 from trilobit.hdl.lean.engine import Engine
 from trilobit.hdl.lean.memory import LeanMemory
 from trilobit.hdl.lean.micro import Cond, Kind, Slice, Strobe, Target
@@ -26,6 +25,9 @@ __all__ = ["LeanCore"]
 QUEUE_DEPTH = 64
 WORD = 36
 EXPONENT_AT = 17  # exponents stand in bits 24..17 of a word
+# The counters that count; the others, why an instruction couldn't be issued, read zero: nothing is issued before the latest one is over.
+LIVE = ("cycles", "issued", "busy_ldst", "busy_rmsnorm", "busy_tmatmul", "busy_rowwise", "matmul_beats", "matmul_wait_weights",
+        "stream_read_beats", "ldst_read_beats", "write_beats", "saturated")  # fmt: skip
 
 
 class LeanCore(wiring.Component):
@@ -49,19 +51,7 @@ class LeanCore(wiring.Component):
         self.config = config
         self.debug = debug
         self.program = program
-        super().__init__({
-            "mem": Out(MemorySignature(config)),
-            "prog_en": In(1), "prog_addr": In(16), "prog_data": In(ISA.word_bits), "program_length": In(16), "start": In(1),
-            "window_size": In(40), "write_start": In(40), "eos": In(24), "limit": In(32),
-            "seed": In(32), "temperature_m": In(16), "temperature_e": In(signed(EXPONENT_BITS)),
-            "prompt_valid": In(1), "prompt_ready": Out(1), "prompt_token": In(TOKEN_BITS),
-            "out_valid": Out(1), "out_ready": In(1), "out_token": Out(TOKEN_BITS),
-            "running": Out(1), "halted": Out(1), "waiting": Out(1), "fault": Out(4), "fault_pc": Out(16),
-            "retire_valid": Out(5), "retire_pc": Out(80), "issue_valid": Out(1), "issue_pc": Out(16),
-            "dbg_reg": In(3), "dbg_addr": In(16), "dbg_data": Out(ELEMENT_BITS),
-            "counter_select": In(6), "counter_value": Out(48),
-            "events": Out(len(COUNTERS) - 1), "stream_level": Out(range(config.weight_fifo_beats + 2)),
-        })  # fmt: skip
+        super().__init__(core_ports(config))
 
     def elaborate(self, platform):
         m = Module()
@@ -113,10 +103,10 @@ class LeanCore(wiring.Component):
         m.d.sync += [queue_write.eq(queue_write + at_end(Strobe.PUSH)), queue_read.eq(queue_read + at_end(Strobe.MEET))]
         with m.If(at_end(Strobe.BEGIN)):
             m.d.sync += [queue_write.eq(0), queue_read.eq(0)]
-        slice_word, slice_valid = self._slices(m, sequencer, word, prompts)
         elements = Signal()  # a move of elements goes on
         from_memory = (micro_field(micro, "slice") == Slice.STREAM) | (micro_field(micro, "slice") == Slice.LOAD)
         moves = sequencer.start & (micro_field(micro, "kind") == Kind.MOVE)
+        slice_word, slice_valid = self._slices(m, micro, moves & ~from_memory, word, prompts)
         m.d.comb += [
             engine.move_valid.eq(slice_valid | mem.element_valid & elements), engine.move_data.eq(slice_word | mem.element_data),
             mem.element_start.eq(moves & from_memory), mem.element_load.eq(micro_field(micro, "slice") == Slice.LOAD),
@@ -172,7 +162,7 @@ class LeanCore(wiring.Component):
         # ---- conditions --------------------------------------------------------------------------------------------------
         length, shift = decode(word, "len"), ceil_log2(config.beat_bytes)
         values = {
-            Cond.ALWAYS: Const(1), Cond.NEGATIVE: engine.negative, Cond.ZERO: engine.zero, Cond.START: self.running, Cond.ERROR: mem.error,
+            Cond.ALWAYS: Const(1), Cond.NEGATIVE: engine.negative, Cond.ZERO: engine.zero, Cond.ERROR: mem.error,
             Cond.PC_BAD: pc >= self.program_length, Cond.LENGTH_BAD: (length == 0) | (length > config.max_length),
             Cond.ADDRESS_HIGH: decode(word, "addr")[32 + shift :].any(),
             **{cond: decode(word, cond.name.lower()) for cond in (Cond.WIDE, Cond.GAIN, Cond.SCALED, Cond.NEG, Cond.FIRST, Cond.LAST,
@@ -184,26 +174,26 @@ class LeanCore(wiring.Component):
         m.d.comb += [conditions[cond].eq(value) for cond, value in values.items()]
 
         # ---- counters ----------------------------------------------------------------------------------------------------
-        m.submodules.counters = counters = LeanCounters()
+        m.submodules.counters = counters = SweptCounters(saturated_bits=1, live=LIVE)
         busy = Signal()  # an instruction is under way
         m.d.sync += busy.eq((busy | at_end(Strobe.DISPATCH)) & ~retires & self.running)
         counts = {
             "cycles": 1, "issued": at_end(Strobe.DISPATCH),
             **{f"busy_{name}": busy & (unit == k) for k, name in enumerate(UNITS) if name != "control"},
             "matmul_beats": product.beat, "matmul_wait_weights": product.wait_weights, "stream_read_beats": mem.stream_read_beat,
-            "ldst_read_beats": mem.load_read_beat, "write_beats": mem.write_beat, "saturated": engine.saturated | product.saturated.any(),
+            "ldst_read_beats": mem.load_read_beat, "write_beats": mem.write_beat,
         }  # fmt: skip
         m.d.comb += [counters.events[LIVE.index(name)].eq(event) for name, event in counts.items()]
-        m.d.comb += [self.events[COUNTERS.index(name)].eq(event) for name, event in counts.items() if name != "saturated"]
+        m.d.comb += [self.events[COUNTERS.index(name)].eq(event) for name, event in counts.items()]
         m.d.comb += [
             counters.enable.eq(self.running), counters.clear.eq(self.start & ~self.running),
+            counters.saturated.eq(engine.saturated | product.saturated.any()),  # never both: the product runs alone
             counters.select.eq(self.counter_select), self.counter_value.eq(counters.value),
         ]  # fmt: skip
         return m
 
-    def _slices(self, m, sequencer, word, prompts):
-        """16 bits from outside: the word of a move, one cycle behind its start, and zero else."""
-        micro = sequencer.micro
+    def _slices(self, m, micro, begins, word, prompts):
+        """16 bits from outside: the word of a move, one cycle after it ``begins``, and zero else."""
         shift = ceil_log2(self.config.beat_bytes)
         address = decode(word, "addr")[shift:]
         temperature = Cat(self.temperature_e, self.temperature_e[-1].replicate(6))
@@ -217,15 +207,13 @@ class LeanCore(wiring.Component):
             Slice.TEMPERATURE_E: temperature, Slice.PROMPT0: prompts.o_data[:16], Slice.PROMPT1: prompts.o_data[16:],
         }  # fmt: skip
         chosen, valid, value = Signal(16), Signal(), Signal(WORD)
-        which = micro_field(micro, "slice")
-        with m.Switch(which):
+        with m.Switch(micro_field(micro, "slice")):
             for number, source in sources.items():
                 with m.Case(number):
                     m.d.comb += chosen.eq(source)
-        ours = (which != Slice.STREAM) & (which != Slice.LOAD)
-        m.d.sync += [valid.eq(sequencer.start & (micro_field(micro, "kind") == Kind.MOVE) & ours), value.eq(0)]
         sign = chosen[-1] & micro_field(micro, "signed")
-        with m.If(sequencer.start & (micro_field(micro, "kind") == Kind.MOVE) & ours):
+        m.d.sync += [valid.eq(begins), value.eq(0)]
+        with m.If(begins):
             m.d.sync += value.eq(Cat(chosen, sign.replicate(WORD - 16)))
         return value, valid
 

@@ -14,12 +14,12 @@ from trilobit.hdl.lean.micro import (
     COUNT_FIRST,
     COUNT_LAST,
     COUNT_MORE,
-    FIELDS,
     LATENCY,
     PAGE_IOTA,
     PAGE_NOISE,
     PAGE_TABLES,
     PAGE_TEMPORARY,
+    PLACES,
     SCALARS,
     WORD_BITS,
     Dest,
@@ -33,6 +33,7 @@ from trilobit.hdl.lean.micro import (
     Target,
     YMode,
 )
+from trilobit.hdl.lean.sequencer import micro_field
 from trilobit.hdl.shift import greater
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.noise import NOISE_TABLE
@@ -158,12 +159,7 @@ class Engine(wiring.Component):
 
     def _fields(self) -> dict[str, Any]:
         """The microinstruction's fields."""
-        fields: dict[str, Any] = {}
-        position = 0
-        for name, (bits, is_signed) in FIELDS.items():
-            value = self.micro[position : position + bits]
-            fields[name] = value.as_signed() if is_signed else value
-            position += bits
+        fields: dict[str, Any] = {name: micro_field(self.micro, name) for name in PLACES}
         for name in ("x", "y", "z", "n"):
             fields[name] = OperandFields(fields[name][:9], fields[name][9], fields[name][10:])
         return fields

@@ -7,7 +7,6 @@ from amaranth.utils import ceil_log2
 
 from trilobit.hdl.lean.buffers import block_memory, follow, vector_bits
 from trilobit.hdl.shift import add_carry
-from trilobit.hdl.stream import burst_block
 from trilobit.isa.core import CoreConfig
 
 __all__ = ["REGIONS", "REQUEST_CLOCKS", "LeanFetch"]
@@ -25,7 +24,7 @@ class LeanFetch(wiring.Component):
 
     The addresses, also that of an own request, stand in a small block memory: a region's first beat that has not been asked for is
     read, offered, and replaced by the beginning of the next block. The memory's output is zero unless it was read for that, and the
-    word from the engine is zero unless one is written: so one adder does both. Requests end at multiples of :func:`burst_block` beats.
+    word from the engine is zero unless one is written: so one adder does both. Requests end at multiples of config.burst_block beats.
 
     Timing: a request is offered REQUEST_CLOCKS after ``read``, and one more after ``push`` (with an empty queue). If the stream's are
     taken at once they follow each other every REQUEST_CLOCKS + 1, so blocks of 8 beats suffice for a beat a clock. A cycle with
@@ -49,7 +48,7 @@ class LeanFetch(wiring.Component):
 
     def __init__(self, config: CoreConfig):
         self._config = config
-        self.length_bits = ceil_log2(burst_block(config))
+        self.length_bits = ceil_log2(config.burst_block)
         super().__init__({
             "hw_data": In(36), "set_address": In(1), "set_region": In(1), "set_region_end": In(1), "beats": In(self.length_bits),
             "push": In(1), "hold": In(1), "release": In(1), "read": In(1), "flush": In(1), "pop": In(1), "arrived": In(1),

@@ -55,7 +55,7 @@ class LeanMemory(wiring.Component):
     -------
     mem : Out(MemorySignature(config))
     hw_data : In(36); set_address, set_beats, set_region, set_region_end : In(1)
-        Registers: first beat of own requests, their beats less one (the request stays in its :func:`burst_block`), first beat of the
+        Registers: first beat of own requests, their beats less one (the request stays in its config.burst_block), first beat of the
         region that ``push`` appends, first beat behind it.
     push : In(1)
         At most :data:`trilobit.hdl.lean.fetch.REGIONS` regions wait, with the one that is being fetched.

@@ -15,9 +15,12 @@ Its normative form is this file: :data:`FIELDS` is the layout of the word, :func
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
-__all__ = ["BLOCKS", "FIELDS", "LATENCY", "PAGE_TABLES", "SCALARS", "WORD_BITS", "Cond", "Dest", "Kind", "Length", "Max",
+from trilobit.isa.spec import ISA, UNITS
+
+__all__ = ["BLOCKS", "FIELDS", "LATENCY", "PAGE_TABLES", "PLACES", "SCALARS", "WORD_BITS", "Cond", "Dest", "Kind", "Length", "Max",
            "Micro", "MicroProgram", "Offset", "Operand", "Sat", "Shift", "Slice", "Source", "Strobe", "Target", "YMode"]  # fmt: skip
 
 LATENCY = 10
@@ -110,33 +113,29 @@ class Slice(enum.IntEnum):
 class Cond(enum.IntEnum):
     """What a branch looks at, at the end of its microinstruction.
 
-    NEGATIVE, ZERO: the last element's r (t for ZERO) of the latest pass; drain first. START: the host has asked for a start. ERROR: the
-    memory
-    has failed. PC_BAD: pc beyond the program. LENGTH_BAD: field len zero or beyond max_length. ADDRESS_HIGH: addr beyond 2^32 beats.
+    NEGATIVE, ZERO: the last element's r (t for ZERO) of the latest pass; drain first. ERROR: the memory has failed. PC_BAD: pc beyond the
+    program. LENGTH_BAD: field len zero or beyond max_length. ADDRESS_HIGH: addr beyond 2^32 beats.
     WIDE..ACT: fields. QUEUE_EMPTY, QUEUE_FULL: of regions that the program hasn't met. GAINS: the gain queue has some. QUIET: the stream
     asks for nothing and all it asked for has come. READ_DONE: all own reads have come. WRITE_DONE: the store was answered. TAKEN: the
     memory has taken the latest own request. PRODUCT_DONE, PROMPT (a token waits), OUT_READY, FLUSHED.
     """
 
-    (ALWAYS, NEGATIVE, ZERO, START, ERROR, PC_BAD, LENGTH_BAD, ADDRESS_HIGH, WIDE, GAIN, SCALED, NEG, FIRST, LAST, NOISE, ACT,
-     QUEUE_EMPTY, QUEUE_FULL, GAINS, QUIET, READ_DONE, WRITE_DONE, TAKEN, PRODUCT_DONE, PROMPT, OUT_READY, FLUSHED) = range(27)  # fmt: skip
+    (ALWAYS, NEGATIVE, ZERO, ERROR, PC_BAD, LENGTH_BAD, ADDRESS_HIGH, WIDE, GAIN, SCALED, NEG, FIRST, LAST, NOISE, ACT,
+     QUEUE_EMPTY, QUEUE_FULL, GAINS, QUIET, READ_DONE, WRITE_DONE, TAKEN, PRODUCT_DONE, PROMPT, OUT_READY, FLUSHED) = range(26)  # fmt: skip
 
 
 class Strobe(enum.IntEnum):
     """What happens at the end of a microinstruction.
 
-    BEGIN: a program starts: pc 0, running, queues and gain queue empty. FETCH: the instruction word of pc. ADVANCE: pc + 1. BRANCH: pc =
-    target.
+    BEGIN: a program starts: pc 0, queues of regions and gains empty. FETCH: pc's instruction word is there (hardware reads it by itself).
     DISPATCH: the next microinstruction is that of the opcode's entry. RETIRE: the instruction is over (and pc + 1). RETIRE_BRANCH: over,
-    pc = target.
-    HOLD, RELEASE: the stream stops asking, and may again. READ, WRITE: a request of BEATS + 1 beats at ADDRESS (WRITE sends the store
-    buffer from
-    its first beat on). ZEROS: as WRITE, of zero bytes. REREAD: the next own read lands at the start of the load buffer.
-    PUSH: REGION to REGION_END to the end of the queue. MEET: the next region of the queue is met. PRODUCT: start it. POP: take the
-    prompt's token.
-    COMMIT: for the cycle model: scalar ``token`` is argmax's. FLUSH: drop all of the stream. HALT: halted. FAULT: code ``fault``.
-    STORE_START: the store buffer is filled from its start again. WAITING: the program waits for the host's token as long as this goes on.
-    CALL: the branch, if taken, notes where it came from; RETURN: the microinstruction behind the latest call comes next.
+    pc = target. HOLD, RELEASE: the stream stops asking, and may again. READ, WRITE: a request of BEATS + 1 beats at ADDRESS (WRITE sends
+    the store buffer from its first beat on). ZEROS: as WRITE, of zero bytes. REREAD: the next own read lands at the start of the load
+    buffer. PUSH: REGION to REGION_END to the end of the queue. MEET: the next region of the queue is met. PRODUCT: start it. POP: take the
+    prompt's token. COMMIT: for the cycle model: scalar ``token`` is argmax's. FLUSH: drop all of the stream. HALT, FAULT (of code
+    ``fault``): the program is over, and the sequencer goes back to microinstruction 0. STORE_START: the store buffer is filled from its
+    start again. WAITING: the program waits for the host's token as long as this goes on. CALL: the branch, if taken, notes where it came
+    from; RETURN: the microinstruction behind the latest call comes next.
     """
 
     (NONE, BEGIN, FETCH, DISPATCH, RETIRE, RETIRE_BRANCH, HOLD, RELEASE, READ, WRITE, ZEROS, REREAD, PUSH, MEET, PRODUCT, POP,
@@ -176,6 +175,26 @@ FIELDS: dict[str, tuple[int, bool]] = {
 }  # fmt: skip
 WORD_BITS = sum(bits for bits, _ in FIELDS.values())
 
+
+class Place(NamedTuple):
+    """Where a field stands in the word."""
+
+    low: int
+    bits: int
+    signed: bool
+
+
+def _places() -> dict[str, Place]:
+    places, low = {}, 0
+    for name, (bits, is_signed) in FIELDS.items():
+        places[name] = Place(low, bits, is_signed)
+        low += bits
+    return places
+
+
+PLACES = _places()
+"""Field name -> its place."""
+
 # Bits of ``count``: which elements have saturated on the way through an instruction is kept, a bit an element.
 COUNT_FIRST, COUNT_MORE, COUNT_LAST = 1, 2, 4
 
@@ -214,23 +233,26 @@ class Micro:
     target: "int | str" = ""
     strobe: int = 0
     fault: int = 0
-    note: str = field(default="", compare=False)
+
+    @property
+    def branches(self) -> bool:
+        """Whether it can go elsewhere than to the next one."""
+        return bool(self.cond) or self.target not in ("", 0)
 
     def encode(self) -> int:
         """The word; ValueError if a field doesn't fit."""
-        word = position = 0
-        for name, (bits, is_signed) in FIELDS.items():
+        word = 0
+        for name, place in PLACES.items():
             value = getattr(self, name)
             value = value.encode() if isinstance(value, Operand) else int(value)
-            low, high = (-(1 << (bits - 1)), 1 << (bits - 1)) if is_signed else (0, 1 << bits)
+            low, high = (-(1 << (place.bits - 1)), 1 << (place.bits - 1)) if place.signed else (0, 1 << place.bits)
             if not low <= value < high:
                 raise ValueError(f"microinstruction field {name}: expected {low} to {high - 1}, got {value}")
-            word |= (value & ((1 << bits) - 1)) << position
-            position += bits
+            word |= (value & ((1 << place.bits) - 1)) << place.low
         return word
 
 
-assert {f.name for f in fields(Micro)} == {*FIELDS, "note"}
+assert [f.name for f in fields(Micro)] == [*FIELDS]
 
 BLOCKS = {"x": 4, "queue": 8, "queue_end": 8, "header": 8, "sums": 4, "square_m": 4, "square_e": 4, "act_m": 2, "act_e": 2, "act_len": 2}
 """Sizes of the blocks that several files name; see :meth:`MicroProgram.block`."""
@@ -375,6 +397,14 @@ class MicroProgram:
 
     # ---- the result ---------------------------------------------------------------------------------------------------------
 
+    def dispatch(self) -> list[tuple[int, int]]:
+        """For each of 256 opcodes where its microcode begins, and its unit's place in UNITS."""
+        table = [(self.labels["bad_opcode"], 0)] * 256
+        for name, at in self.entries.items():
+            op = ISA.by_name[name]
+            table[op.opcode] = at, UNITS.index(op.unit)
+        return table
+
     def words(self) -> list[int]:
         """The code with labels resolved. A microinstruction without a branch goes on to the next one."""
         result = []
@@ -383,10 +413,7 @@ class MicroProgram:
             if isinstance(target, str) and target:
                 target = self.labels[target]
             # No branch: never taken is ALWAYS inverted.
-            plain = not micro.cond and micro.target in ("", 0)
-            values = {f.name: getattr(micro, f.name) for f in fields(Micro)}
-            values |= {"target": target or 0, "invert": 1 if plain else micro.invert}
-            result.append(Micro(**values).encode())
+            result.append(replace(micro, target=target or 0, invert=micro.invert if micro.branches else 1).encode())
             assert index < 1 << TARGET_BITS, "the microprogram is longer than its memory"
         if self._next > self._blocks:
             raise ValueError(f"expected at most {SCALARS} scalars, got {self._next} and blocks from {self._blocks} on")

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from trilobit.hdl.lean.micro import (
+    COUNT_FIRST,
+    COUNT_LAST,
+    COUNT_MORE,
     PAGE_IOTA,
     PAGE_NOISE,
     PAGE_TABLES,
@@ -33,8 +36,10 @@ from trilobit.hdl.lean.micro import (
     YMode,
 )
 from trilobit.isa.core import CoreConfig
+from trilobit.isa.fixed import Scalar
 from trilobit.isa.noise import NOISE_TABLE
 from trilobit.isa.program import Program
+from trilobit.isa.semantics import matmul_scale, scale_products
 from trilobit.isa.spec import ISA
 from trilobit.isa.tables import EXP2, RECIP
 from trilobit.isa.trits import ROWS_PER_BYTE, unpack
@@ -43,7 +48,6 @@ from trilobit.sim.backend import HostSettings
 __all__ = ["ReferenceMachine", "run_pass", "signed", "table_entry"]
 
 BITS = 36
-COUNT_FIRST, COUNT_MORE, COUNT_LAST = 1, 2, 4
 _LEVELS = {Sat.S8: 8, Sat.S16: 16, Sat.S18: 18, Sat.S19: 19, Sat.S24: 24, Sat.S25: 25, Sat.S32: 32}
 _FIXED = {Length.ONE: 1, Length.TWO: 2, Length.FOUR: 4, Length.EIGHT: 8, Length.SIXTEEN: 16}
 LOWEST = -(1 << (BITS - 1))
@@ -147,7 +151,6 @@ class ReferenceMachine:
         self.stream: deque[tuple[int, int]] = deque()  # regions that are still to be read, in bytes
         self.negative = self.zero = 0
         self.upc, self.back, self.pc, self.word = 0, 0, 0, 0
-        self.started = False  # the host's pulse has not been seen
         self.running = self.halted = self.waiting = False
         self.fault = self.fault_pc = 0
         self.saturated = self.retired = self.passes = 0
@@ -163,8 +166,6 @@ class ReferenceMachine:
 
     def run(self, most: int = 10_000_000) -> None:
         """Until halt, fault, or a wait for a prompt token."""
-        if not self.running and not self.halted and not self.fault:
-            self.started = True
         for _ in range(most):
             self.step()
             if self.halted or self.fault or self.waiting:
@@ -183,8 +184,7 @@ class ReferenceMachine:
         elif micro.kind == Kind.MOVE:
             self._move(micro)
         following = self.upc + 1
-        plain = not micro.cond and micro.target in ("", 0)
-        taken = not plain and bool(self.condition(Cond(micro.cond))) != bool(micro.invert)
+        taken = micro.branches and bool(self.condition(Cond(micro.cond))) != bool(micro.invert)
         if taken:
             following = self.labels[micro.target] if isinstance(micro.target, str) else micro.target
         if micro.strobe == Strobe.WAITING and following == self.upc:
@@ -326,9 +326,6 @@ class ReferenceMachine:
     def condition(self, cond: Cond) -> int:
         if cond in (Cond.WIDE, Cond.GAIN, Cond.SCALED, Cond.NEG, Cond.FIRST, Cond.LAST, Cond.NOISE, Cond.ACT):
             return self.field(cond.name.lower())
-        if cond == Cond.START:
-            started, self.started = self.started, False
-            return started
         return int({
             Cond.ALWAYS: 1, Cond.NEGATIVE: self.negative, Cond.ZERO: self.zero, Cond.ERROR: 0,
             Cond.PC_BAD: self.pc >= len(self.program.code), Cond.LENGTH_BAD: not 1 <= self.field("len") <= self.config.max_length,
@@ -394,9 +391,6 @@ class ReferenceMachine:
         groups, beats = -(-rows // ROWS_PER_BYTE), -(-columns // n)
         packed = np.frombuffer(self._beats(groups * beats), dtype=np.uint8).reshape(groups, beats * n)[:, :columns]
         sums = unpack(np.ascontiguousarray(packed), rows).astype(np.int64) @ self.act[self.field("act")][:columns]
-        from trilobit.isa.fixed import Scalar
-        from trilobit.isa.semantics import matmul_scale, scale_products
-
         scale = matmul_scale(Scalar(self.hardware[Target.ACT_M], self.hardware[Target.ACT_E]),
                              Scalar(self.hardware[Target.SEGMENT_M], self.hardware[Target.SEGMENT_E]))  # fmt: skip
         result = scale_products(sums, scale, bp=self.field("bp"), wide=self.field("wide"))

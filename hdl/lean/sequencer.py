@@ -1,13 +1,11 @@
 """The lean core's microsequencer: fetches microinstructions, runs their pass or move, then strobes and branches."""
 
-from collections.abc import Mapping
-
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from trilobit.hdl.lean.micro import FIELDS, TARGET_BITS, WORD_BITS, Cond, Kind, MicroProgram, Strobe
-from trilobit.isa.spec import ISA, UNITS
+from trilobit.hdl.lean.micro import PLACES, TARGET_BITS, WORD_BITS, Cond, Kind, MicroProgram, Strobe
+from trilobit.isa.spec import UNITS
 
 __all__ = ["Sequencer", "micro_field"]
 
@@ -16,13 +14,9 @@ _UNIT_BITS = (len(UNITS) - 1).bit_length()
 
 def micro_field(micro, name: str):
     """The bits of one field of a microinstruction, signed if the field is."""
-    position = 0
-    for field, (bits, is_signed) in FIELDS.items():
-        if field == name:
-            found = micro[position : position + bits]
-            return found.as_signed() if is_signed else found
-        position += bits
-    raise KeyError(name)
+    place = PLACES[name]
+    found = micro[place.low : place.low + place.bits]
+    return found.as_signed() if place.signed else found
 
 
 class Sequencer(wiring.Component):
@@ -60,7 +54,7 @@ class Sequencer(wiring.Component):
             shape=WORD_BITS, depth=1 << max(len(words) - 1, 1).bit_length(), init=words, attrs={"ram_style": "block"}
         )
         m.submodules.entries = entries = memory.Memory(
-            shape=TARGET_BITS + _UNIT_BITS, depth=256, init=self._entries(self.program.entries, self.program.labels["bad_opcode"]),
+            shape=TARGET_BITS + _UNIT_BITS, depth=256, init=[at | unit << TARGET_BITS for at, unit in self.program.dispatch()],
             attrs={"ram_style": "block"},
         )  # fmt: skip
         fetch, entry = rom.read_port(), entries.read_port()
@@ -73,7 +67,7 @@ class Sequencer(wiring.Component):
 
         kind = micro_field(micro, "kind")
         over, taken = Signal(), Signal()
-        chosen = Cat(self.conditions, 0)[: 1 << FIELDS["cond"][0]].bit_select(micro_field(micro, "cond"), 1)
+        chosen = Cat(self.conditions, 0)[: 1 << PLACES["cond"].bits].bit_select(micro_field(micro, "cond"), 1)
         m.d.comb += taken.eq(chosen ^ micro_field(micro, "invert"))
         m.d.comb += self.strobes.eq(Mux(over, 1 << micro_field(micro, "strobe"), 0)[: len(Strobe)])
 
@@ -118,12 +112,3 @@ class Sequencer(wiring.Component):
                 with m.If(self.drained):
                     end()
         return m
-
-    @staticmethod
-    def _entries(entries: Mapping[str, int], otherwise: int) -> list[int]:
-        """For each opcode where its microcode begins and its unit."""
-        table = [otherwise] * 256
-        for name, at in entries.items():
-            op = ISA.by_name[name]
-            table[op.opcode] = at | UNITS.index(op.unit) << TARGET_BITS
-        return table

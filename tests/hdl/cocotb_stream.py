@@ -9,7 +9,7 @@ import numpy as np
 from cocotb.triggers import Timer
 from support import random_numbers, start, step
 
-from trilobit.hdl.stream import HEADER_CLOCKS, WEIGHT_LATENCY, burst_block, landing_beats
+from trilobit.hdl.stream import HEADER_CLOCKS, WEIGHT_LATENCY, landing_beats
 from trilobit.isa.core import load_core
 from trilobit.isa.fixed import ACT_ZERO, Scalar
 from trilobit.isa.segments import gains_segment, matrix_segment, parse_segment
@@ -148,7 +148,7 @@ def check(world: World, regions: list[tuple[int, int]]) -> None:
     assert world.weights == weights
     assert world.headers == headers
     assert [g.tobytes() for g in world.gains] == gains
-    block = burst_block(CONFIG) * N
+    block = CONFIG.burst_block * N
     asked = []
     for addr, beats in world.requests:
         assert addr // block == (addr + beats * N - 1) // block, f"the request {addr:#x} of {beats} beats crosses {block} bytes"
@@ -187,7 +187,7 @@ async def random_streams(dut):
 @cocotb.test()
 async def full_speed(dut):
     """A beat a clock with any latency that the landing queue covers, and the documented clocks."""
-    for latency in (1, landing_beats(CONFIG) - 2 * burst_block(CONFIG)):
+    for latency in (1, landing_beats(CONFIG) - 2 * CONFIG.burst_block):
         rng, world = await set_up(dut, latency=latency)
         world.place(0, [random_matrix(rng, rows=40, columns=LONGEST) for _ in range(3)])
         regions = list(world.regions)

@@ -10,7 +10,6 @@ from amaranth.sim import Simulator
 from trilobit.hdl.lean.buffers import GAIN_LENGTHS, follow
 from trilobit.hdl.lean.fetch import REGIONS, REQUEST_CLOCKS
 from trilobit.hdl.lean.memory import LOAD_CLOCKS, RESUME_CLOCKS, STREAM_CLOCKS, WEIGHT_CLOCKS, LeanMemory
-from trilobit.hdl.stream import burst_block
 from trilobit.isa.core import CoreConfig, load_core
 
 MEMORY_BEATS = 4096
@@ -56,7 +55,7 @@ class Bench:
 
     async def _memory(self, ctx):
         mem, n = self.dut.mem, self.n
-        block = burst_block(self.config)
+        block = self.config.burst_block
         queue: deque[tuple[int, int]] = deque()
         offered = None
         write: list[int] | None = None  # next beat, beats left; then an answer
@@ -143,7 +142,7 @@ class Bench:
         await self.strobe("push")
 
     def bursts(self, start: int, beats: int):
-        block = burst_block(self.config)
+        block = self.config.burst_block
         while beats:
             count = min(beats, block - start % block)
             yield start, count

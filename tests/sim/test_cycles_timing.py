@@ -43,7 +43,7 @@ def test_what_depends_on_the_core_is_the_hardwares(preset):
     levels = config.beat_bytes.bit_length() - 1
     assert dot.dot_latency(config.beat_bytes) == product["dot"] + max(-(-levels // product["levels_a_stage"]), 1)
     block = min(config.burst_beats, streams["boundary"] // config.beat_bytes)
-    assert stream.burst_block(config) == block
+    assert config.burst_block == block
     assert stream.landing_beats(config) == max(streams["landing_blocks"] * block, streams["landing_least"])
     drain = matmul.dot_latency(config.beat_bytes) + 1 + 4 + product["scale"] + 1
     assert matmul.drain_clocks(config, 5) == drain
