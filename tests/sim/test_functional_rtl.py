@@ -55,12 +55,12 @@ FAULTING = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTING)
-def test_both_backends_report_the_same_fault(name):
+def compare_fault(config, name):
+    """A program of FAULTING: the fault, its pc, and the memory."""
     instructions, data = FAULTING[name]
     functional = machine(*instructions, data=data)
     program = Program("fault", code(*instructions), WINDOW, WRITE_START)
-    with RtlSimulator(TINY, program, functional.memory.copy(), HostSettings()) as rtl:
+    with RtlSimulator(config, program, functional.memory.copy(), HostSettings()) as rtl:
         for sim in (functional, rtl):
             sim.push([4])
         expected, result = functional.run(), rtl.run(max_cycles=50_000)
@@ -68,6 +68,11 @@ def test_both_backends_report_the_same_fault(name):
         assert (result.fault, result.fault_pc) == (expected.fault, expected.fault_pc)
         assert not result.halted
         assert (np.asarray(rtl.memory) == functional.memory).all()
+
+
+@pytest.mark.parametrize("name", FAULTING)
+def test_both_backends_report_the_same_fault(name):
+    compare_fault(TINY, name)
 
 
 @pytest.mark.parametrize("number", range(10))

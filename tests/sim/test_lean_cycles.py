@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cycles_programs import Case, random_case, random_memory
 from functional_support import WINDOW, WRITE_START, code, machine
-from test_cycles_rtl import compare, run
+from test_cycles_rtl import compare, compare_faults, echo_case, run
 from test_functional_rtl import FAULTING
 
 from trilobit.assembler.compiler import compile_model
@@ -65,27 +65,12 @@ def test_many_random_programs_take_the_same_cycles_on_a_lean_core(name, seed):
 
 
 def test_more_prompt_tokens_than_the_queue_holds_take_the_same_cycles_on_a_lean_core():
-    encode = ISA.encode
-    program = Program("echo", [encode("seti", cnt=1, imm=150), encode("wait"), encode("emit"), encode("loop", cnt=1, target=1),
-                               encode("halt")])  # fmt: skip
-    tokens = list(range(150))
-    case = Case(program, HostSettings(), [[tokens[:90]], [tokens[90:93]], [tokens[93:]]], [False] * len(tokens))
-    compare(LEAN, case, "ideal")
+    compare(LEAN, echo_case(), "ideal")
 
 
 @pytest.mark.parametrize("name", FAULTING)
 def test_faults_come_in_the_same_cycle_on_a_lean_core(name):
-    instructions, data = FAULTING[name]
-    window = machine(*instructions, data=data).memory.copy()
-    program = Program("fault", code(*instructions), WINDOW, WRITE_START)
-    results = []
-    for backend in (RtlSimulator(LEAN, program, window.copy()), CycleModel(program, LEAN, image=window.copy())):
-        with backend:
-            backend.push([4])
-            result = backend.run(max_cycles=50_000)
-            counters = {name: count for name, count in result.counters.items() if name != "saturated"}
-            results.append((result.fault, result.fault_pc, result.cycles, result.halted, counters))
-    assert results[0] == results[1] and results[0][0]
+    compare_faults(LEAN, name)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])

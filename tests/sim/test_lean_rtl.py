@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 from cycles_programs import random_case, random_memory
-from functional_support import TINY, WINDOW, WRITE_START, code, machine
+from functional_support import TINY
 from test_cycles_rtl import run
-from test_functional_rtl import FAULTING, compare_states
+from test_functional_rtl import FAULTING, compare_fault, compare_states
 
-from trilobit.isa.program import Program
-from trilobit.sim.backend import HostSettings
 from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.memory import memories
 from trilobit.sim.rtl import RtlSimulator
@@ -23,17 +21,7 @@ CORES = {
 
 @pytest.mark.parametrize("name", FAULTING)
 def test_a_lean_core_reports_the_same_fault(name):
-    instructions, data = FAULTING[name]
-    functional = machine(*instructions, data=data)
-    program = Program("fault", code(*instructions), WINDOW, WRITE_START)
-    with RtlSimulator(LEAN, program, functional.memory.copy(), HostSettings()) as rtl:
-        for sim in (functional, rtl):
-            sim.push([4])
-        expected, result = functional.run(), rtl.run(max_cycles=50_000)
-        assert expected.fault
-        assert (result.fault, result.fault_pc) == (expected.fault, expected.fault_pc)
-        assert not result.halted
-        assert (np.asarray(rtl.memory) == functional.memory).all()
+    compare_fault(LEAN, name)
 
 
 @pytest.mark.parametrize("number", range(6))
