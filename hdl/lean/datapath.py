@@ -229,7 +229,7 @@ class Datapath(wiring.Component):
         # Bit 0 stands for what lies below the point.
         value = Cat(0, p5)
         limbs = [value[:LIMB], value[LIMB : 2 * LIMB], value[2 * LIMB : 3 * LIMB], value[3 * LIMB :].as_signed()]
-        terms: list[list] = [[] for _ in range(WORD + 1)]
+        terms = [[] for _ in range(WORD + 1)]
         for coarse in range(COARSE):
             factor = factors5[LIMB * coarse : LIMB * (coarse + 1)]
             for k in range(coarse, COARSE):

@@ -261,7 +261,7 @@ BLOCKS = {"x": 4, "queue": 8, "queue_end": 8, "header": 8, "sums": 4, "square_m"
 class MicroProgram:
     """Collects microinstructions, labels, and scalars: constants (by value) and variables (by name)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.code: list[Micro] = []
         self.labels: dict[str, int] = {}
         self.entries: dict[str, int] = {}  # mnemonic -> index
