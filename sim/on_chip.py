@@ -25,7 +25,6 @@ def on_chip_memories(core: CoreConfig) -> dict[str, int]:
         return _lean(core)
     word = 8 * core.beat_bytes
     act_beats = -(-core.max_length // core.beat_bytes)
-    block = min(core.burst_beats, 4096 // core.beat_bytes)
     rows = {"embedding rows": (core.batch - 1) * 16 * core.max_length} if core.batch > 1 else {}  # of all slots but the last
     noise = NOISE_TABLE[0].size * (NOISE_BITS + SLOPE_BITS)
     return {
@@ -35,7 +34,7 @@ def on_chip_memories(core: CoreConfig) -> dict[str, int]:
         "function tables": core.batch * (core.lanes * sum(map(_table_bits, (EXP2, RECIP))) + noise),
         "weight queue": core.weight_fifo_beats * word,
         "gain buffer": _power(core.gain_buffer_elements * 2 // core.beat_bytes) * word,
-        "stream landing queue": max(4 * block, 64) * word,
+        "stream landing queue": max(4 * core.burst_block, 64) * word,
         "load queue": core.load_fifo_beats * word,
         **rows,
         "instruction memory": 128 * core.program_words,

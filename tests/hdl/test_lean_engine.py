@@ -25,6 +25,7 @@ from trilobit.hdl.lean.micro import (
 )  # fmt: skip
 from trilobit.hdl.lean.reference import ReferenceMachine, signed
 from trilobit.isa.core import load_core
+from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
 
 MOST = 64
@@ -67,7 +68,8 @@ class Bench:
         program = MicroProgram()
         program.values |= {index: edge(rng) for index in range(1, SCALAR_VALUES)}
         self.engine = Engine(self.config, program.values, debug=True)
-        self.reference = ReferenceMachine(program, self.config, None, np.zeros(16, dtype=np.uint8))  # type: ignore[arg-type]
+        nothing = Program("none", [], 16, 0)  # passes are run one by one
+        self.reference = ReferenceMachine(program, self.config, nothing, np.zeros(16, dtype=np.uint8))
         self.seen = {"act": [], "store": [], "gain": [], "hw": [], "saturated": 0}
         self.last = {"act": [], "store": [], "gain": [], "hw": []}
         self.gains: list[int] = []
