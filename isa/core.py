@@ -9,9 +9,10 @@ import yaml
 
 from trilobit.errors import ConfigError
 
-__all__ = ["MACHINES", "CoreConfig", "load_core", "presets"]
+__all__ = ["MACHINES", "REQUEST_BOUNDARY", "CoreConfig", "load_core", "presets"]
 
 MACHINES = ("pipelined", "lean")
+REQUEST_BOUNDARY = 4096  # bytes; no memory request crosses a multiple, as AXI asks
 
 
 def _power_of_two(value: int) -> bool:
@@ -97,7 +98,7 @@ class CoreConfig:
     @property
     def burst_block(self) -> int:
         """Memory requests end at multiples of this many beats: no longer than a burst, and never across 4 KiB."""
-        return min(self.burst_beats, 4096 // self.beat_bytes)
+        return min(self.burst_beats, REQUEST_BOUNDARY // self.beat_bytes)
 
     @property
     def weights_per_clock(self) -> int:

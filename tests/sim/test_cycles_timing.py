@@ -3,7 +3,7 @@
 import pytest
 
 from trilobit.hdl import core, counters, dot, fifo, matmul, memarb, pc, rmsnorm, rmsnorm_lane, rmsnorm_scalar, rowwise, scale, stream
-from trilobit.isa.core import load_core, presets
+from trilobit.isa.core import REQUEST_BOUNDARY, load_core, presets
 from trilobit.isa.trits import ROWS_PER_BYTE
 from trilobit.sim import cycles_build
 from trilobit.sim.cycles_decode import decode_program
@@ -21,7 +21,7 @@ HARDWARE = {
         "dot": dot.dot_latency(1) - 1, "levels_a_stage": dot.LEVELS_A_STAGE, "scale": scale.SCALE_LATENCY, "group": ROWS_PER_BYTE,
     },
     "stream": {
-        "regions": stream.REGIONS, "headers": stream.HEADERS, "gain_segments": stream.GAIN_SEGMENTS, "boundary": stream.BOUNDARY,
+        "regions": stream.REGIONS, "headers": stream.HEADERS, "gain_segments": stream.GAIN_SEGMENTS, "boundary": REQUEST_BOUNDARY,
     },
     "memory": {"outstanding": memarb.OUTSTANDING},
     "host": {"queue": core.QUEUE_DEPTH, "offer": fifo.BLOCK_FIFO_LATENCY},

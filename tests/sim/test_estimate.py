@@ -105,7 +105,7 @@ def test_slower_memory_costs_cycles_and_its_pins_are_the_peak():
     assert estimate(**case, memory="ddr3-667", clock_mhz=400).peak_bytes_per_cycle < 4 == ideal.peak_bytes_per_cycle
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_on_chip_memories_are_those_of_the_verilog(batch):
     core = load_core("tiny", batch)
     declared = re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\]", core_verilog(core))
@@ -118,7 +118,7 @@ def test_on_chip_memories_are_those_of_the_verilog(batch):
     assert all(sizes[bits] for bits in claimed.values()), f"{claimed} of {sizes}"
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_no_block_memory_of_the_verilog_is_left_out(batch):
     """All memories of more than 64 words together, and nothing twice; the load's queues are as short as others that are not counted."""
     core = load_core("ulx3s", batch)
