@@ -8,9 +8,11 @@ before are not synthesised again.
 import hashlib
 import importlib.metadata
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,6 +37,12 @@ SCRIPTS = {
     "cyclonev": "synth_intel_alm -family cyclonev -noiopad -noclkbuf -noflatten",
     "ecp5": "synth_ecp5 -abc9 -noflatten",
 }
+# A block RAM of Cyclone V has one write enable. Yosys' own rules cut a memory's row into pieces as wide as a block (1, 2, 5, 10, 20, 40),
+# none of which may have bits of two enables: lanes of 16 bits get blocks of 2, or look-up tables. This line gives each lane its own.
+M10K_RULES = "share/intel_alm/common/bram_m10k.txt"
+M10K_LINE = "shuffle_enable A"
+M10K_PASSES = ["memory_bram -rules m10k.txt", "techmap -map +/intel_alm/common/bram_m10k_map.v"]
+MEMORY = re.compile(r"^  reg .*\[\d+:0\];$", re.MULTILINE)
 FAMILIES = {
     "xc7": "AMD 7 series", "xcup": "AMD UltraScale+", "cyclonev": "Intel Cyclone V", "ecp5": "Lattice ECP5",
 }  # fmt: skip
@@ -113,10 +121,30 @@ def yosys_version() -> str:
         raise ToolError('expected Yosys as pyosys, found none; pip install "trilobit[boards]" brings it') from error
 
 
-def _kept(name: str, family: str) -> Path:
+def m10k_rules() -> str:
+    """Yosys' rules for the block RAMs of Cyclone V, with :data:`M10K_LINE`.
+
+    Raises:
+        ToolError: the rules of this release are not of the form expected.
+    """
+    path = resources.files("pyosys") / M10K_RULES
+    rules = path.read_text() if path.is_file() else ""
+    before, last, after = rules.partition("    make_transp\n")
+    if not last:
+        raise ToolError(f"expected a line 'make_transp' in {path}, found none; take the pyosys of constraints.txt")
+    return f"{before}{last}    {M10K_LINE}\n{after}"
+
+
+def _script(family: str) -> str:
+    """What reports and kept counts say of the synthesis."""
+    return SCRIPTS[family] + (f"; {M10K_LINE} in {M10K_RULES}" if family == "cyclonev" else "")
+
+
+def _kept(module: DistinctModule, family: str) -> Path:
     folder = cache_folder() / "counts"
     folder.mkdir(exist_ok=True)
-    return folder / f"{content_hash(name, SCRIPTS[family], yosys_version())}.json"
+    script = _script(family) if MEMORY.search(module.text) else SCRIPTS[family]
+    return folder / f"{content_hash(module.name, script, yosys_version())}.json"
 
 
 def _groups(names: list[str], modules: dict[str, DistinctModule]) -> Iterator[list[str]]:
@@ -133,21 +161,34 @@ def _groups(names: list[str], modules: dict[str, DistinctModule]) -> Iterator[li
         yield group
 
 
-def _run_yosys(group: list[str], modules: dict[str, DistinctModule], family: str, each_line: Callable[[str], None], *,
-               split: bool = False) -> dict[str, dict]:  # fmt: skip
-    """Cells by type of each module of a group; those that stand in them are black boxes.
+def _passes(family: str, *, split: bool) -> list[str]:
+    """Synthesis of module ``group``: Yosys' passes for the family, with others in some places.
 
     ``split``: wires are split into bits before look-up tables are mapped. ABC9 names new wires after old ones, and can meet a name
     that is taken (Yosys issue 4349).
     """
     synthesis = f"{SCRIPTS[family]} -top group"
-    passes = [f"{synthesis} -run begin:map_luts", "splitnets", f"{synthesis} -run map_luts:"] if split else [synthesis]
+    places = [("map_bram", M10K_PASSES, "map_lutram")] if family == "cyclonev" else []  # where Yosys' passes stop and where they go on
+    places += [("map_luts", ["splitnets"], "map_luts")] if split else []
+    passes, begin = [], "begin"
+    for stop, others, go_on in places:
+        passes += [f"{synthesis} -run {begin}:{stop}", *others]
+        begin = go_on
+    return [*passes, f"{synthesis} -run {begin}:"]
+
+
+def _run_yosys(group: list[str], modules: dict[str, DistinctModule], family: str, each_line: Callable[[str], None], *,
+               split: bool = False) -> dict[str, dict]:  # fmt: skip
+    """Cells by type of each module of a group; those that stand in them are black boxes. ``split``: as for :func:`_passes`."""
+    passes = _passes(family, split=split)
     children = {child for name in group for child in modules[name].children} - {*group}
     verilog = "".join([*(modules[name].stub for name in sorted(children)), *(modules[name].text for name in group)])
     places = "".join(f"  (* keep *) {name} part{k} ();\n" for k, name in enumerate(group))
     with TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "top.v").write_text(f"{verilog}module group;\n{places}endmodule\n")
+        if family == "cyclonev":
+            (work / "m10k.txt").write_text(m10k_rules())
         PYTHON.run(["-c", RUN, "read_verilog top.v", *passes, "tee -q -o cells.json stat -json"], cwd=work, each_line=each_line)
         found = json.loads((work / "cells.json").read_text())["modules"]
     return {name: found[f"\\{name}"].get("num_cells_by_type", {}) for name in group}
@@ -159,8 +200,8 @@ def _synthesise(design: Design, family: str, each_line: Callable[[str], None]) -
     A group that fails is tried in halves: what was counted is kept, and the error is of a single module.
     """
     cells: dict[str, Counter[str]] = {}
-    for name in design.modules:
-        if (path := _kept(name, family)).exists():
+    for name, module in design.modules.items():
+        if (path := _kept(module, family)).exists():
             cells[name] = Counter(json.loads(path.read_text()))
     todo = list(_groups([name for name in design.modules if name not in cells], design.modules))
     failures: Counter[str] = Counter()
@@ -178,7 +219,7 @@ def _synthesise(design: Design, family: str, each_line: Callable[[str], None]) -
         for name, types in found.items():
             kinds = {kind.lstrip("\\"): count for kind, count in types.items()}
             cells[name] = Counter({kind: count for kind, count in kinds.items() if not kind.startswith("m_")})
-            write_text(_kept(name, family), json.dumps(cells[name]))
+            write_text(_kept(design.modules[name], family), json.dumps(cells[name]))
     return cells
 
 
@@ -209,7 +250,7 @@ def count_cells(config: CoreConfig, family: str, *, say: Callable[[str], None] =
     say(f"writing the Verilog of core {config.name}")
     verilog = to_verilog(build_core(config, debug=False), TOP)
     design = distinct_modules(verilog, TOP)
-    new = sum(not _kept(name, family).exists() for name in design.modules)
+    new = sum(not _kept(module, family).exists() for module in design.modules.values())
     say(f"synthesis for {FAMILIES[family]}: {len(design.modules)} different modules, {new} not counted before")
     cells = _synthesise(design, family, progress)
     trees = {unit: design.within(module) for unit, module in sorted(design.units.items())}
@@ -225,7 +266,7 @@ def count_cells(config: CoreConfig, family: str, *, say: Callable[[str], None] =
         "preset": config.name, "family": family, "evidence": EVIDENCE, "core": config.parameters(),
         "units": {unit: unit_counts(found, family) for unit, found in by_unit.items()}, "total": unit_counts(total, family),
         "cells": {unit: dict(sorted(found.items())) for unit, found in by_unit.items()},
-        "verilog_sha256": hashlib.sha256(verilog.encode()).hexdigest(), "script": SCRIPTS[family], "yosys": yosys_version(),
+        "verilog_sha256": hashlib.sha256(verilog.encode()).hexdigest(), "script": _script(family), "yosys": yosys_version(),
         "commit": commit(),
     }  # fmt: skip
 

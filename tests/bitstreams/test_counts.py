@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from click.testing import CliRunner
 
@@ -19,6 +20,7 @@ from trilobit.bitstreams.modules import distinct_modules
 from trilobit.errors import ToolError
 from trilobit.hdl.verilog import to_verilog
 from trilobit.isa.core import load_core
+from trilobit.sim.build_cache import content_hash
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 from area import PAGE, RESULTS, load, page
@@ -72,6 +74,21 @@ class Top(wiring.Component):
         return m
 
 
+class Lanes(wiring.Component):
+    """A memory of 108 rows of four lanes of 16 bits, each with its own write enable."""
+
+    def __init__(self):
+        super().__init__({"row": In(7), "lanes": In(4), "data": In(64), "read_row": In(7), "o": Out(64)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=64, depth=108, init=[])
+        write, read = memory.write_port(granularity=16), memory.read_port()
+        m.d.comb += [write.addr.eq(self.row), write.en.eq(self.lanes), write.data.eq(self.data), read.addr.eq(self.read_row),
+                     self.o.eq(read.data)]  # fmt: skip
+        return m
+
+
 @pytest.fixture(scope="module")
 def design():
     return distinct_modules(to_verilog(Top(), "top"), "top")
@@ -112,6 +129,34 @@ def test_registers_and_multipliers_of_a_design_are_counted(design, family, split
     assert total["dsps"] == (1.5 if family == "cyclonev" else 3)
     assert 8 <= total["registers"] <= 8 + 3 * 64, "DSPs take some of the products' registers in"
     assert total["brams"] == 0
+
+
+@needs_yosys
+@pytest.mark.parametrize("split", [False, True])
+def test_a_memory_of_lanes_takes_a_block_a_lane_on_cyclone_v(split):
+    """Each M10K has one write enable: Yosys' own rules put these 6,912 bits into look-up tables."""
+    lanes = distinct_modules(to_verilog(Lanes(), "lanes"), "lanes")
+    (found,) = counts._run_yosys(list(lanes.modules), lanes.modules, "cyclonev", lambda line: None, split=split).values()
+    total = unit_counts(Counter({kind.lstrip("\\"): number for kind, number in found.items()}), "cyclonev")
+    assert total["brams"] == 4 and total["memory_luts"] == total["registers"] == 0
+
+
+@needs_yosys
+def test_rules_for_blocks_that_have_changed_are_an_error(monkeypatch, tmp_path):
+    (tmp_path / counts.M10K_RULES).parent.mkdir(parents=True)
+    (tmp_path / counts.M10K_RULES).write_text("ram block $__MISTRAL_M10K {\n}\n")
+    monkeypatch.setattr(counts.resources, "files", lambda package: tmp_path)
+    with pytest.raises(ToolError, match=r"expected a line 'make_transp' in .*bram_m10k.txt"):
+        counts.m10k_rules()
+
+
+@needs_yosys
+def test_kept_counts_depend_on_the_rules_for_blocks_where_there_are_memories(design):
+    lanes = distinct_modules(to_verilog(Lanes(), "lanes"), "lanes")
+    for module, family, kept_before in [(design.modules[design.top], "cyclonev", True), (lanes.modules[lanes.top], "cyclonev", False),
+                                        (lanes.modules[lanes.top], "ecp5", True)]:  # fmt: skip
+        before = content_hash(module.name, counts.SCRIPTS[family], counts.yosys_version())
+        assert (counts._kept(module, family).stem == before) == kept_before
 
 
 def test_every_cell_has_a_column_or_an_error():
