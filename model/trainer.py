@@ -95,7 +95,10 @@ class Run:
         named = list(self.model.named_parameters())
         decayed = [p for n, p in named if p.ndim == 2 and not n.endswith("lower_bounds")]
         rest = [p for n, p in named if p.ndim != 2 or n.endswith("lower_bounds")]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay, "decays": True},
+            {"params": rest, "weight_decay": 0.0, "decays": False},
+        ]
         on_gpu = self.device.type == "cuda"
         rate: Any = torch.tensor(config.learning_rate, device=self.device) if self._as_graph else config.learning_rate
         return torch.optim.AdamW(groups, lr=rate, betas=(config.beta1, config.beta2), fused=on_gpu, capturable=self._as_graph)
@@ -112,6 +115,10 @@ class Run:
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
+                decay = self.config.weight_decay_at(step) if group["decays"] else 0.0
+                if group["weight_decay"] != decay:
+                    group["weight_decay"] = decay
+                    self._graph = None  # the captured step has the old one in it
             if self._as_graph:
                 self._replay(inputs)
             else:

@@ -29,6 +29,8 @@ class TrainingConfig:
         halve_at: share of the steps after which the cosine is halved; 1 for never.
         final_lr: share of the learning rate that the cosine ends on.
         weight_decay: on matrices; gains and lower bounds have none.
+        decay_until: share of the steps after which there is no weight decay; 1 for always. Ternary models settle without it (BitNet b1.58's
+            second stage: Ma et al., "The Era of 1-bit LLMs: Training Tips, Code and FAQ", 2024).
         beta1, beta2: AdamW's.
         clip: largest norm of the gradient.
         dropout: on the residual branches.
@@ -58,6 +60,7 @@ class TrainingConfig:
     halve_at: float = 0.5
     final_lr: float = 0.02
     weight_decay: float = 0.1
+    decay_until: float = 1.0
     beta1: float = 0.9
     beta2: float = 0.95
     clip: float = 1.0
@@ -90,7 +93,7 @@ class TrainingConfig:
                 need(type(value) is item.type, item.name, f"of type {item.type.__name__}")  # type: ignore[union-attr]
         for name in ("steps", "batch_size", "context", "accumulate", "evaluate_every", "checkpoint_every"):
             need(getattr(self, name) > 0, name, "positive")
-        for name in ("halve_at", "final_lr", "restart", "beta1", "beta2"):
+        for name in ("halve_at", "decay_until", "final_lr", "restart", "beta1", "beta2"):
             need(0 <= getattr(self, name) <= 1, name, "between 0 and 1")
         for name in ("dropout", "embedding_dropout", "token_dropout", "ema"):
             need(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
@@ -110,6 +113,10 @@ class TrainingConfig:
         share = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
         cosine = self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * share))
         return self.learning_rate * cosine * (0.5 if step >= self.halve_at * self.steps else 1.0)
+
+    def weight_decay_at(self, step: int) -> float:
+        """None from ``decay_until`` on."""
+        return self.weight_decay if step < self.decay_until * self.steps else 0.0
 
     def split(self, tokens: int) -> int:
         """How many of that many tokens, the first, are trained on."""

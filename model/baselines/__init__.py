@@ -7,6 +7,7 @@ model_type              class                       what it is
 ``transformer++``       :class:`.Transformer`       attention and full-precision weights, as Llama has them
 ``bitnet_b1.58``        :class:`.BitNet`            attention, ternary weights
 ``rwkv4_ternary``       :class:`.RWKV`              RWKV-4's token mixer, ternary weights; it compiles to the machine
+``hgrn_unquantised``    :class:`.Unquantised`       the MatMul-free LM with full-precision weights and activations
 ======================  ==========================  =============================================================
 
 All of them take ``input_ids`` [B, T] to logits [B, T, V], and have what the training harness calls: ``config``,
@@ -26,15 +27,16 @@ from trilobit.model.baselines.bitnet import BitNet
 from trilobit.model.baselines.config import BaselineConfig
 from trilobit.model.baselines.rwkv import RWKV
 from trilobit.model.baselines.transformer import Transformer
+from trilobit.model.baselines.unquantised import Unquantised
 from trilobit.model.reference import MatMulFreeLM, ModelConfig
 
-__all__ = ["ARCHITECTURES", "RWKV", "BaselineConfig", "BitNet", "Transformer", "build_model", "model_config"]
+__all__ = ["ARCHITECTURES", "RWKV", "BaselineConfig", "BitNet", "Transformer", "Unquantised", "build_model", "model_config"]
 
 # model_type -> (its configuration, its class)
 ARCHITECTURES: dict[str, tuple[type[Any], Callable[..., nn.Module]]] = {
     "hgrn_bit": (ModelConfig, MatMulFreeLM),
     **{kind: (BaselineConfig, make) for kind, make in
-       (("transformer++", Transformer), ("bitnet_b1.58", BitNet), ("rwkv4_ternary", RWKV))},
+       (("transformer++", Transformer), ("bitnet_b1.58", BitNet), ("rwkv4_ternary", RWKV), ("hgrn_unquantised", Unquantised))},
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from trilobit.model.baselines import ARCHITECTURES, build_model, model_config
 from trilobit.model.baselines.attention import causal_attention, rotate
 from trilobit.model.baselines.rwkv import WKV
 from trilobit.model.graph import UnsupportedOperation
+from trilobit.model.reference import BitLinear
 
 GEOMETRY = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48}
 
@@ -119,6 +120,8 @@ def test_the_compiler_names_what_is_in_the_way(tmp_path):
     with pytest.raises(UnsupportedOperation, match=r"Linear in layers\.0\.attn\.qkv_proj"):
         export_graph(make("transformer++"), tmp_path / "out")
     assert any("causal_attention" in o.operation for o in check_graph(make("transformer++")).unmapped)
+    with pytest.raises(UnsupportedOperation, match=r"linear in model\.layers\.0\.attn\.f_proj"):
+        export_graph(make("hgrn_unquantised"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -142,3 +145,19 @@ def test_equal_initial_loss_is_that_of_guessing():
         with torch.no_grad():
             loss = torch.nn.functional.cross_entropy(make(kind).eval()(torch.arange(40)[None])[0], torch.arange(40))
         assert abs(float(loss) - np.log(40)) < 1.0, kind
+
+
+def test_the_unquantised_model_is_the_ternary_one_but_for_rounding(monkeypatch):
+    """With weights that are trits already and activations that aren't rounded, the ternary model gives the same."""
+    full, ternary = make("hgrn_unquantised").eval(), make("hgrn_bit").eval()
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        for module in ternary.modules():
+            if isinstance(module, BitLinear):
+                trits, scale = module.quantised_weight()
+                module.weight.copy_(trits * scale)
+                monkeypatch.setattr(module, "quantised_weight", lambda trits=trits, scale=scale: (trits, scale))
+        full.load_state_dict(ternary.state_dict())
+        assert not torch.allclose(full(ids), ternary(ids), atol=1e-3)
+        monkeypatch.setattr(BitLinear, "quantised_activations", staticmethod(lambda y: (y.float(), torch.ones(()))))
+        torch.testing.assert_close(full(ids), ternary(ids), atol=1e-5, rtol=1e-5)

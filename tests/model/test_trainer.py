@@ -42,7 +42,7 @@ def losses(folder) -> dict[int, float]:
 def run_whole_and_broken(tmp_path, kind: str, device: str, **changes) -> tuple[torch.nn.Module, torch.nn.Module]:
     """A model trained in ``whole`` without a break, and one in ``broken`` that stopped after step 21 and went on from step 12."""
     geometry = model_config({**GEOMETRY, "model_type": kind})
-    values = {**TRAINING, "dropout": 0.2, "token_dropout": 0.1, "ema": 0.9, "keep_best": True, **changes}
+    values = {**TRAINING, "dropout": 0.2, "token_dropout": 0.1, "ema": 0.9, "keep_best": True, "decay_until": 0.5, **changes}
     whole, _ = train(text_ids(), geometry, TrainingConfig(**values), tmp_path / "whole", device=device, quiet=True)
 
     class StopError(Exception):
@@ -112,6 +112,28 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path):
     assert one.keys() == four.keys() and all(one[n] == pytest.approx(four[n], abs=1e-4) for n in one)
     with pytest.raises(ConfigError, match="accumulate must be a divisor of batch_size 4, got 3"):
         TrainingConfig(**TRAINING, accumulate=3)
+
+
+def test_weight_decay_ends_where_it_shall():
+    """Up to then the run is that without the end; the step behind it differs by what the decay would have taken off the matrices."""
+    geometry = model_config(GEOMETRY)
+    runs = [Run(geometry, TrainingConfig(**TRAINING, decay_until=end), text_ids(), Processes()) for end in (0.5, 1.0)]
+
+    def weights() -> list[dict[str, torch.Tensor]]:
+        return [{name: p.detach().clone() for name, p in run.model.named_parameters()} for run in runs]
+
+    for step in range(12):
+        for run in runs:
+            run.step(step)
+    before, same = weights()
+    assert all(torch.equal(before[name], same[name]) for name in before)
+    for run in runs:
+        run.step(12)
+    ended, decayed = weights()
+    rate = runs[0].config.learning_rate_at(12) * runs[0].config.weight_decay
+    for name, value in before.items():
+        lost = rate * value if value.ndim == 2 and not name.endswith("lower_bounds") else torch.zeros_like(value)
+        torch.testing.assert_close(ended[name] - decayed[name], lost, atol=1e-6, rtol=1e-3)
 
 
 CONFIG = """
