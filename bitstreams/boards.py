@@ -16,7 +16,7 @@ from trilobit.errors import ToolError
 from trilobit.hdl.boards import Board, BoardFiles, board_files, find_board
 from trilobit.hdl.boards.flow import PLACEMENT, synthesis_script
 from trilobit.isa.core import CoreConfig, load_core
-from trilobit.output import output_folder
+from trilobit.output import new_output_folder
 from trilobit.sim.toolchain import ECPPACK, NEXTPNR_ECP5, YOSYS
 
 __all__ = ["PLACEMENTS", "UNITS", "Build", "build_board", "build_files", "require_tools"]
@@ -126,9 +126,8 @@ def build_files(board: Board, files: BoardFiles, script: str, folder: Path, *, w
             except ValueError:
                 say(f"{report_path} is damaged: building again")
 
-    output_folder(folder)
     log = folder / f"{files.top}.log"
-    with tempfile.TemporaryDirectory() as scratch:
+    with new_output_folder(folder), tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "top.v").write_text(verilog)
         (work / "top.lpf").write_text(constraints)

@@ -19,9 +19,11 @@ from trilobit.errors import ConfigError
 __all__ = [
     "activity_option",
     "batch_option",
+    "check_output_folder",
     "clock_option",
     "json_option",
     "memory_option",
+    "new_output_folder",
     "output_folder",
     "print_json",
     "print_table",
@@ -120,18 +122,43 @@ def status_line(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(text.strip()[: max(stderr.width - 4, 20)]))
 
 
+def check_output_folder(path: Path) -> None:
+    """Whether :func:`output_folder` could make this folder: to be asked before long work. Makes nothing.
+
+    Raises:
+        ConfigError: it can't be made, or can't be written into.
+    """
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{path}: expected a folder to write into, can't make it: {there} is no folder; choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: expected a folder to write into, but {there} may not be written; choose another place")
+
+
 def output_folder(path: Path) -> None:
     """Make a folder to write into, with those above it, unless it is there.
 
     Raises:
         ConfigError: it can't be made, or can't be written into.
     """
+    check_output_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{path}: expected a folder to write into, can't make it: {error.strerror}; choose another place") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise ConfigError(f"{path}: expected a folder to write into, got one that may not be written; choose another place")
+
+
+@contextmanager
+def new_output_folder(path: Path) -> Iterator[None]:
+    """:func:`output_folder`; one that it made goes again if the block ends with an exception (Ctrl-C, too) and left nothing in it."""
+    made = not path.exists()
+    output_folder(path)
+    try:
+        yield
+    except BaseException:
+        if made and not any(path.iterdir()):
+            path.rmdir()
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -97,6 +97,23 @@ def test_a_core_that_is_too_large_is_refused_before_place_and_route(tools, tmp_p
     assert not list((tmp_path / "out").glob("*.json"))
 
 
+def test_an_interrupted_build_leaves_no_folder_but_what_was_in_it(tools, tmp_path, monkeypatch):
+    tools()
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trilobit.sim.toolchain.Tool.run", interrupted)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").write_text("mine")
+    for name in ("new", "old", "used"):
+        with pytest.raises(KeyboardInterrupt):
+            build_board("ulx3s_85f", tmp_path / name, config=load_core("tiny"))
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("[nou]*/**")) == ["old", "used"]
+    assert (tmp_path / "used" / "file").read_text() == "mine"
+
+
 def test_a_core_that_a_kept_report_knows_is_refused_at_once(monkeypatch, tmp_path):
     config = load_core("tiny")
     reports = [{"core": config.parameters() | {"clock_mhz": 1.0, "name": "other"}, "resources": {"luts": 50_000, "brams": 60, "dsps": 1}},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from trilobit.output import json_option, print_json, print_table, status_line
+from trilobit.output import check_output_folder, json_option, print_json, print_table, status_line
 
 __all__ = ["command", "import_onchip"]
 
@@ -56,6 +56,8 @@ def command(
 
     board = find_any_board(board_name)
     folder = output or Path("bitstreams") / board_name
+    if not folder.exists():  # what was built before is found in a folder that may not be written, too
+        check_output_folder(folder)
 
     def say(text: str) -> None:
         click.echo(text, err=True)

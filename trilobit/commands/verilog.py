@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from trilobit.output import batch_option, json_option, output_folder, print_json, print_table, write_text
+from trilobit.output import batch_option, check_output_folder, json_option, output_folder, print_json, print_table, write_text
 
 
 @click.command(name="verilog", short_help="Write the Verilog of a core, an IP or a board's top.")
@@ -30,6 +30,7 @@ def command(
     """
     from trilobit.errors import ConfigError
 
+    check_output_folder(output)
     if batch is not None and (wrapper or board_name):
         _check_batch(batch)
     if wrapper is not None:
