@@ -3,6 +3,8 @@
 The same layers, norms and lower bounds; only the products have full-precision weights and operands.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,8 @@ class Unquantised(MatMulFreeLM):
         config: the geometry; ``num_heads`` has no meaning here.
         dropout, embedding_dropout: on both residual branches and on the embedding, in training only.
     """
+
+    config: Any  # a BaselineConfig
 
     def __init__(self, config: BaselineConfig, dropout: float = 0.0, embedding_dropout: float = 0.0):
         shared = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "rms_norm_eps")
