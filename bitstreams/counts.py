@@ -37,8 +37,8 @@ SCRIPTS = {
     "cyclonev": "synth_intel_alm -family cyclonev -noiopad -noclkbuf -noflatten",
     "ecp5": "synth_ecp5 -abc9 -noflatten",
 }
-# A block RAM of Cyclone V has one write enable. Yosys' own rules cut a memory's row into pieces as wide as a block (1, 2, 5, 10, 20, 40),
-# none of which may have bits of two enables: lanes of 16 bits get blocks of 2, or look-up tables. This line gives each lane its own.
+# Yosys' block RAM of Cyclone V has one write enable. Its own rules cut a memory's row into pieces as wide as a block (1, 2, 5, 10, 20, 40),
+# none of which may have bits of two enables: a lane of 32 bits gets blocks of 2, or registers. This line gives each lane blocks of its own.
 M10K_RULES = "share/intel_alm/common/bram_m10k.txt"
 M10K_LINE = "shuffle_enable A"
 M10K_PASSES = ["memory_bram -rules m10k.txt", "techmap -map +/intel_alm/common/bram_m10k_map.v"]

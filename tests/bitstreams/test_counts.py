@@ -75,15 +75,15 @@ class Top(wiring.Component):
 
 
 class Lanes(wiring.Component):
-    """A memory of 108 rows of four lanes of 16 bits, each with its own write enable."""
+    """A memory of 108 rows of four lanes of 32 bits, each with its own write enable."""
 
     def __init__(self):
-        super().__init__({"row": In(7), "lanes": In(4), "data": In(64), "read_row": In(7), "o": Out(64)})
+        super().__init__({"row": In(7), "lanes": In(4), "data": In(128), "read_row": In(7), "o": Out(128)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=64, depth=108, init=[])
-        write, read = memory.write_port(granularity=16), memory.read_port()
+        m.submodules.memory = memory = Memory(shape=128, depth=108, init=[])
+        write, read = memory.write_port(granularity=32), memory.read_port()
         m.d.comb += [write.addr.eq(self.row), write.en.eq(self.lanes), write.data.eq(self.data), read.addr.eq(self.read_row),
                      self.o.eq(read.data)]  # fmt: skip
         return m
@@ -134,7 +134,7 @@ def test_registers_and_multipliers_of_a_design_are_counted(design, family, split
 @needs_yosys
 @pytest.mark.parametrize("split", [False, True])
 def test_a_memory_of_lanes_takes_a_block_a_lane_on_cyclone_v(split):
-    """Each M10K has one write enable: Yosys' own rules put these 6,912 bits into look-up tables."""
+    """Each M10K has one write enable: Yosys' own rules make registers of these 13,824 bits."""
     lanes = distinct_modules(to_verilog(Lanes(), "lanes"), "lanes")
     (found,) = counts._run_yosys(list(lanes.modules), lanes.modules, "cyclonev", lambda line: None, split=split).values()
     total = unit_counts(Counter({kind.lstrip("\\"): number for kind, number in found.items()}), "cyclonev")
