@@ -148,13 +148,16 @@ python bench/area.py --write
 
 PRESET is a preset, a YAML file or one of {", ".join(f"`{name}`" for name in VARIANTS)}; families are
 {", ".join(f"`{family}` ({name})" for family, name in FAMILIES.items())}. A core takes half a
-minute to some minutes; modules that were counted before are not synthesised again.
+minute to some minutes, the widest a quarter of an hour; modules that were counted before are not synthesised again.
 
 - LUTs: LUT1 to LUT6 and inverters (AMD), ALUTs but those in carry chains (Cyclone V), LUT4 (ECP5). As memory: distributed RAM and
   shift registers, in LUTs.
 - Carry cells: CARRY4 and CARRY8 beside the LUTs (AMD), ALUTs in arithmetic mode (Cyclone V, one ALUT each), CCU2C (ECP5, two LUT4 each).
 - DSPs: DSP48E1, DSP48E2; blocks of 27x27 or two of 18x18 (Cyclone V); MULT18X18D. Block RAMs:
   {", ".join(f"{size} ({family})" for family, size in RAMS.items())}.
+- Memories on Cyclone V: Yosys' block RAM has one write enable, so that each part of a memory whose rows are written in parts (the register
+  file: an element of 32 bits a lane) takes block RAMs of its own; a line is added to Yosys' rules for this (`m10k_rules` in
+  `bitstreams/counts.py`). Memories too small for a block are registers: all of them have initial values, and Yosys' MLAB can't have any.
 - LUTs a weight per clock: LUTs, LUTs as memory, and carry cells as far as they are LUTs, over 5 weights a byte of the beat.
 
 {totals(reports)}
