@@ -1,6 +1,7 @@
 """The parameters of a core: named presets, validated once, and the geometry that follows from them."""
 
-from dataclasses import asdict, dataclass, replace
+import math
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -58,6 +59,14 @@ class CoreConfig:
         for field in ("beat_bytes", "lanes", "burst_beats", "load_fifo_beats", "weight_fifo_beats", "program_words", "batch"):
             if not _power_of_two(getattr(self, field)):
                 raise ConfigError(f"core {self.name!r}: expected {field} to be a power of two, got {getattr(self, field)!r}")
+        if self.machine not in MACHINES:
+            raise ConfigError(f"core {self.name!r}: expected machine to be one of {', '.join(MACHINES)}, got {self.machine!r}")
+        if self.machine == "lean":
+            lean = {"lanes": (1, 1), "batch": (1, 1), "beat_bytes": (4, 64), "max_length": (8, 4096)}
+            for field, (low, high) in lean.items():
+                if not low <= getattr(self, field) <= high:
+                    wanted = low if low == high else f"from {low} to {high}"
+                    raise ConfigError(f"core {self.name!r}: expected {field} to be {wanted} for a lean core, got {getattr(self, field)!r}")
         limits = {"beat_bytes": (1, 256), "lanes": (1, self.beat_bytes), "max_length": (8, 8191),
                   "program_words": (16, 65536), "burst_beats": (1, 256), "weight_fifo_beats": (2 * self.burst_beats, 65536),
                   "load_fifo_beats": (2 * self.burst_beats, 1024), "batch": (1, 8)}  # fmt: skip
@@ -69,16 +78,8 @@ class CoreConfig:
         if self.gain_buffer_elements % (2 * self.beat_bytes) or self.gain_buffer_elements < self.max_length:
             raise ConfigError(f"core {self.name!r}: expected gain_buffer_elements of at least max_length={self.max_length} and a "
                               f"multiple of {2 * self.beat_bytes}, got {self.gain_buffer_elements}")  # fmt: skip
-        if self.machine not in MACHINES:
-            raise ConfigError(f"core {self.name!r}: expected machine to be one of {', '.join(MACHINES)}, got {self.machine!r}")
-        if self.machine == "lean":
-            lean = {"lanes": (1, 1), "batch": (1, 1), "beat_bytes": (4, 64), "max_length": (8, 4096)}
-            for field, (low, high) in lean.items():
-                if not low <= getattr(self, field) <= high:
-                    wanted = low if low == high else f"from {low} to {high}"
-                    raise ConfigError(f"core {self.name!r}: expected {field} to be {wanted} for a lean core, got {getattr(self, field)!r}")
-        if self.clock_mhz <= 0:
-            raise ConfigError(f"core {self.name!r}: expected clock_mhz above 0, got {self.clock_mhz!r}")
+        if not 0 < self.clock_mhz < math.inf:  # a NaN is neither
+            raise ConfigError(f"core {self.name!r}: expected a finite clock_mhz above 0, got {self.clock_mhz!r}")
 
     @property
     def words(self) -> int:
@@ -139,7 +140,10 @@ def load_core(name: str, batch: int | None = None) -> CoreConfig:
     if name in presets():
         text = resources.files("trilobit.isa").joinpath(f"presets/{name}.yaml").read_text()
     elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        text = Path(name).read_text()
+        try:
+            text = Path(name).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"core {name!r}: can't read it as text: {error}") from error
     else:
         raise ConfigError(f"expected a core preset ({', '.join(presets())}) or a YAML file, got {name!r}")
     try:
@@ -150,7 +154,9 @@ def load_core(name: str, batch: int | None = None) -> CoreConfig:
         raise ConfigError(f"core {name!r}: expected a mapping of parameters, got {type(data).__name__}")
     known = get_type_hints(CoreConfig)
     if unknown := set(data) - set(known):
-        raise ConfigError(f"core {name!r}: unknown parameter {sorted(unknown)[0]!r}; known are {', '.join(known)}")
+        raise ConfigError(f"core {name!r}: unknown parameter {min(unknown, key=str)!r}; known are {', '.join(known)}")
+    if missing := [field.name for field in fields(CoreConfig) if field.default is MISSING and field.name not in {*data, "name"}]:
+        raise ConfigError(f"core {name!r}: expected {' and '.join(missing)} too, got a core without; give it a value")
     data.setdefault("name", Path(name).stem)
     for key, value in data.items():
         kind = {int: (int,), float: (int, float), str: (str,)}[known[key]]
@@ -158,7 +164,4 @@ def load_core(name: str, batch: int | None = None) -> CoreConfig:
             raise ConfigError(f"core {name!r}: expected {key} as {known[key].__name__}, got {value!r}")
     if batch is not None:
         data["batch"] = batch
-    try:
-        return CoreConfig(**data)
-    except TypeError as error:
-        raise ConfigError(f"core {name!r}: {error}") from error
+    return CoreConfig(**data)

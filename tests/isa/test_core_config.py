@@ -34,8 +34,10 @@ def test_the_presets_load_and_have_the_stated_widths():
         ({"load_fifo_beats": 2}, "expected load_fifo_beats from"),
         ({"gain_buffer_elements": 32}, "gain_buffer_elements of at least max_length=64"),
         ({"gain_buffer_elements": 250}, "a multiple of 8, got 250"),
-        ({"clock_mhz": 0}, "expected clock_mhz above 0, got 0"),
-        ({"clock_mhz": -5.0}, r"expected clock_mhz above 0, got -5\.0"),
+        ({"clock_mhz": 0}, "expected a finite clock_mhz above 0, got 0"),
+        ({"clock_mhz": -5.0}, r"expected a finite clock_mhz above 0, got -5\.0"),
+        ({"clock_mhz": float("nan")}, "expected a finite clock_mhz above 0, got nan"),
+        ({"clock_mhz": float("inf")}, "expected a finite clock_mhz above 0, got inf"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(changes, message):
@@ -50,7 +52,9 @@ def test_parameters_that_make_no_sense_are_refused(changes, message):
         ("beat_bytes: four\nlanes: 2\nmax_length: 64\n", "expected beat_bytes as int, got 'four'"),
         ("beat_bytes: 4.0\nlanes: 2\nmax_length: 64\n", r"expected beat_bytes as int, got 4\.0"),
         ("beat_bytes: true\nlanes: 2\nmax_length: 64\n", "expected beat_bytes as int, got True"),
-        ("beat_bytes: 4\n", "missing .* 'lanes' and 'max_length'"),
+        ("beat_bytes: 4\n", "expected lanes and max_length too, got a core without; give it a value"),
+        ("machine: lean\n", "expected beat_bytes and lanes and max_length too"),
+        ("beat_bytes: 4\nfoo: 1\n1: 2\n", "unknown parameter 1; known are"),
         ("- 1\n- 2\n", "expected a mapping of parameters, got list"),
         ("beat_bytes: [\n", "not readable as YAML"),
     ],
@@ -60,6 +64,30 @@ def test_files_that_are_no_core_are_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         load_core(str(path))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"mine\.yaml': can't read it as text: 'utf-8' codec"):
+        load_core(str(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lanes": 2}, "expected lanes to be 1 for a lean core, got 2"),
+        ({"batch": 2}, "expected batch to be 1 for a lean core, got 2"),
+        ({"beat_bytes": 2}, "expected beat_bytes to be from 4 to 64 for a lean core, got 2"),
+        ({"beat_bytes": 128}, "expected beat_bytes to be from 4 to 64 for a lean core, got 128"),
+        ({"max_length": 7}, "expected max_length to be from 8 to 4096 for a lean core, got 7"),
+        ({"max_length": 4097}, "expected max_length to be from 8 to 4096 for a lean core, got 4097"),
+        ({"machine": "Lean"}, "expected machine to be one of pipelined, lean, got 'Lean'"),
+    ],
+)
+def test_a_lean_core_names_its_own_limits_first(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_core("lean16").replace(**changes)
 
 
 def test_a_core_of_ones_own_loads_from_a_file(tmp_path):
