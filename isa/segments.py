@@ -166,7 +166,9 @@ def parse_segment(memory: np.ndarray, addr: int, beat_bytes: int) -> Segment:
         beats = -(-2 * columns // beat_bytes)
     payload = addr + header_bytes(beat_bytes)
     if payload + beats * beat_bytes > len(memory):
-        raise ProgramError(f"segment at {addr:#x}: its {beats} beats leave the memory of {len(memory)} bytes")
+        raise ProgramError(
+            f"segment at {addr:#x}: its {beats} beats end beyond {len(memory):#x}, the end of the memory or of the stream's region"
+        )
     return Segment(_KIND_NAMES[kind], rows, columns, scale, addr, payload, beats)
 
 
