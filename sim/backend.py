@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trilobit.errors import ConfigError
+from trilobit.errors import ConfigError, ProgramError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.fixed import Scalar
 from trilobit.isa.spec import VECTOR_REGISTERS
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from trilobit.isa.program import Program
     from trilobit.sim.trace_records import TraceRecords
 
-__all__ = ["FAULTS", "TOKEN_LIMIT", "Backend", "HostSettings", "Retire", "RunResult", "check_prompt", "check_register", "initial_memory",
-           "register_values", "report_tokens"]  # fmt: skip
+__all__ = ["FAULTS", "TOKEN_LIMIT", "Backend", "HostSettings", "Retire", "RunResult", "check_prompt", "check_register", "check_window",
+           "initial_memory", "register_values", "report_tokens"]  # fmt: skip
 
 TOKEN_LIMIT = 1 << 24  # tokens are 24 bits
 LOWEST_TEMPERATURE = 0.01
@@ -139,6 +139,27 @@ def initial_memory(program: "Program", memory: np.ndarray | None) -> np.ndarray:
             f"{memory.dtype} of shape {memory.shape}{'' if memory.flags.writeable else ', read-only'}"
         )
     return memory
+
+
+def check_window(program: "Program", config: CoreConfig) -> None:
+    """Refuse a window or a ``write_start`` that a lean core can't keep: it counts both in beats, in 32 bits.
+
+    Raises:
+        ProgramError: one of the two is no multiple of beat_bytes, or the window has 2^32 beats or more; never for a pipelined core.
+    """
+    if config.machine != "lean":
+        return
+    for name in ("window_size", "write_start"):
+        if getattr(program, name) % config.beat_bytes:
+            raise ProgramError(
+                f"program {program.name!r}: expected {name} as a multiple of beat_bytes={config.beat_bytes} of the lean core "
+                f"{config.name!r}, got {getattr(program, name)}; round it up"
+            )
+    if program.window_size >> 32 >= config.beat_bytes:
+        raise ProgramError(
+            f"program {program.name!r}: expected a window of less than 2^32 beats for the lean core {config.name!r}, got "
+            f"{program.window_size // config.beat_bytes}; take wider beats, or the pipelined machine"
+        )
 
 
 def check_prompt(config: CoreConfig, tokens: Sequence[int], slot: int) -> None:

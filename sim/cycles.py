@@ -16,7 +16,17 @@ from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import Segment
 from trilobit.isa.spec import ISA
-from trilobit.sim.backend import TOKEN_LIMIT, Backend, HostSettings, Retire, RunResult, check_prompt, initial_memory, report_tokens
+from trilobit.sim.backend import (
+    TOKEN_LIMIT,
+    Backend,
+    HostSettings,
+    Retire,
+    RunResult,
+    check_prompt,
+    check_window,
+    initial_memory,
+    report_tokens,
+)
 from trilobit.sim.cycles_build import COUNTERS, WAITS, load_cycles
 from trilobit.sim.cycles_decode import StreamSegment, decode_program, known_segments, machine_of, stream_segments
 from trilobit.sim.cycles_timing import timing
@@ -66,6 +76,7 @@ class CycleModel(Backend):
         if len(program.code) > config.program_words:
             raise ProgramError(f"program {program.name!r}: expected at most {config.program_words} instructions for core {config.name!r}, "
                                f"got {len(program.code)}")  # fmt: skip
+        check_window(program, config)
         self.config, self.program, self.settings = config, program, settings
         self.memory_model = parse_memory(memory)
         self._image = image

@@ -22,6 +22,7 @@ from trilobit.sim.backend import (
     RunResult,
     check_prompt,
     check_register,
+    check_window,
     initial_memory,
     register_values,
 )
@@ -69,6 +70,7 @@ class FunctionalSimulator(Backend):
                 f"program {program.name!r}: expected at most {config.program_words} instructions for core "
                 f"{config.name!r}, got {len(program.code)}"
             )
+        check_window(program, config)
         self.config, self.program = config, program
         self.settings = settings or HostSettings()
         self.record_retires = False

@@ -19,6 +19,7 @@ from trilobit.sim.backend import (
     RunResult,
     check_prompt,
     check_register,
+    check_window,
     initial_memory,
     register_values,
     report_tokens,
@@ -71,6 +72,7 @@ class RtlSimulator(Backend):
         if len(program.code) > config.program_words:
             raise ProgramError(f"program {program.name!r}: expected at most {config.program_words} instructions for core {config.name!r}, "
                                f"got {len(program.code)}")  # fmt: skip
+        check_window(program, config)
         self.config = config
         self.program = program
         self.settings = settings

@@ -7,6 +7,11 @@ from functional_support import TINY
 from test_cycles_rtl import run
 from test_functional_rtl import FAULTING, compare_fault, compare_states
 
+from trilobit.errors import ProgramError
+from trilobit.isa.program import Program
+from trilobit.isa.spec import ISA
+from trilobit.sim.backend import check_window
+from trilobit.sim.cycles import CycleModel
 from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.memory import memories
 from trilobit.sim.rtl import RtlSimulator
@@ -22,6 +27,22 @@ CORES = {
 @pytest.mark.parametrize("name", FAULTING)
 def test_a_lean_core_reports_the_same_fault(name):
     compare_fault(LEAN, name)
+
+
+@pytest.mark.parametrize("simulator", [FunctionalSimulator, RtlSimulator, lambda config, program: CycleModel(program, config)])
+@pytest.mark.parametrize(
+    ("window", "write_start", "message"),
+    [
+        (40, 0, r"expected window_size as a multiple of beat_bytes=16 of the lean core 'lean16', got 40; round it up"),
+        (64, 24, r"expected write_start as a multiple of beat_bytes=16 of the lean core 'lean16', got 24; round it up"),
+        (1 << 36, 0, r"expected a window of less than 2\^32 beats for the lean core 'lean16', got 4294967296; take wider beats"),
+    ],
+)
+def test_a_lean_core_refuses_a_window_that_it_can_not_count_in_beats(simulator, window, write_start, message):
+    program = Program("small", [ISA.encode("halt")], window, write_start)
+    check_window(program, CORES["n16"].replace(machine="pipelined"))
+    with pytest.raises(ProgramError, match=message):
+        simulator(CORES["n16"], program)
 
 
 @pytest.mark.parametrize("number", range(6))
