@@ -228,7 +228,7 @@ bool LeanModel::cycle() {
     counters[LEAN_LOAD_BEATS] += rdata_own;
     counters[LEAN_WRITE_BEATS] += ask.wdata_valid && drives.wdata_ready;
     waits[LEAN_WAIT_MEMORY] += polls(Cond::QUIET) || polls(Cond::READ_DONE) || polls(Cond::WRITE_DONE) || polls(Cond::TAKEN);
-    waits[LEAN_STREAM_FULL] += fetch.full();
+    waits[LEAN_STREAM_FULL] += fetch.full() && !(rdata && !rdata_own);
     const uint32_t level = queue.level;
     const Micro& m = *at;
     const bool retired = over && act_on(m);

@@ -35,6 +35,7 @@ MEANINGS = {
     ("stream", "queue_full"): "the queues are full: weights are there before they are needed, which is good",
     ("stream", "idle"): "neither: the memory serves others, refreshes, or was not asked yet",
     ("issue", "works"): "an instruction starts",
+    ("issue", "idle"): "an instruction is under way: a lean core does one after the other",
     ("issue", "fetch"): "the next instruction is not there yet: after a jump",
     ("issue", "read_port"): "it reads a vector register that an older instruction still reads",
     ("issue", "write_port"): "it writes a vector register that an older instruction still writes",

@@ -1,5 +1,7 @@
 """Each fault with its cause and pc, the order in which causes are found, and that nothing else is touched."""
 
+import re
+
 import numpy as np
 import pytest
 from functional_support import TINY, WINDOW, WRITE_START, gains, machine, matrix
@@ -145,7 +147,9 @@ def test_a_segment_beyond_the_core_or_its_region_faults():
     check_fault(stream_program(long, NORMQ, PRODUCT), 5, 2)
     tall = matrix(np.ones((TINY.max_length + 1, 8), int), SCALE)
     check_fault(stream_program(tall, NORMQ, PRODUCT), 5, 2)
-    check_fault(stream_program(MATRIX[:-STEP], NORMQ, PRODUCT), 5, 2)
+    short = stream_program(MATRIX[:-STEP], NORMQ, PRODUCT)
+    check_fault(short, 5, 2)
+    assert re.search(rf"end beyond {len(MATRIX) - STEP:#x}, the end of the memory or of the stream's region", short.fault_detail)
 
 
 @pytest.mark.parametrize("mantissa", [1, (1 << 17) - 1])

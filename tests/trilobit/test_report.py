@@ -15,6 +15,7 @@ from run_support import make_bundle
 from trilobit import cli, reporting
 from trilobit.assembler.compiler.pipeline import compile_model
 from trilobit.drawing import Drawing, ink, lanes, ticks
+from trilobit.report_cycles import cycles_by_cause
 from trilobit.sim.activity import Activity, UnitActivity
 
 HOSTILE = """<script>alert('x')</script>"&{{ 7 * 7 }}"""
@@ -111,6 +112,18 @@ def test_the_parts_of_every_unit_make_up_the_token(written):
         assert sum(parts.values()) == pytest.approx(exact["cycles_per_token"])
         assert parts.items() >= {cause: cycles for cause, cycles in exact["units"][unit["unit"]]["stalls"].items() if cycles}.items()
         assert all(part["meaning"] for part in unit["parts"])
+
+
+@pytest.mark.parametrize("core", ["ulx3s", "lean16"])
+@pytest.mark.parametrize("memory", ["ideal", "sdram"])
+def test_no_unit_has_more_parts_than_the_token_has_cycles(core, memory):
+    exact = verb("estimate", "tales", "--core", core, "--memory", memory, "--clock", "40")
+    found = {unit["unit"]: {part["part"]: part["cycles"] for part in unit["parts"]} for unit in cycles_by_cause(exact)}
+    assert found["stream"]["works"] > 0 and (core != "lean16" or found["stream"]["queue_full"] > 0)
+    for unit, parts in found.items():
+        assert sum(parts.values()) == pytest.approx(exact["cycles_per_token"]), (unit, parts)
+    if core == "lean16":
+        assert "one after the other" in next(part["meaning"] for part in cycles_by_cause(exact)[-1]["parts"] if part["part"] == "idle")
 
 
 def test_the_timeline_has_every_instruction_of_the_token_and_is_drawn(written):
