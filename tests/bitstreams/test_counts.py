@@ -1,5 +1,6 @@
 """Counts after synthesis: designs are taken apart rightly, cells are counted as what they are, and what is kept is what the page says."""
 
+import hashlib
 import importlib.util
 import json
 import sys
@@ -18,8 +19,9 @@ from trilobit.bitstreams.counts import COLUMNS, FAMILIES, LENGTHS, find_core, un
 from trilobit.bitstreams.kept import core_shape
 from trilobit.bitstreams.modules import distinct_modules
 from trilobit.errors import ToolError
+from trilobit.hdl.machine import build_core
 from trilobit.hdl.verilog import to_verilog
-from trilobit.isa.core import load_core
+from trilobit.isa.core import load_core, presets
 from trilobit.sim.build_cache import content_hash
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -192,6 +194,22 @@ def test_a_kept_result_adds_up_and_says_what_it_is(path):
     # Its clock is no part of the hardware.
     assert core_shape(find_core(report["preset"]).parameters()) == core_shape(report["core"]), "the preset is not the one that was counted"
     assert report["units"]["tmatmul"]["luts"] > 0
+
+
+def test_every_preset_is_counted_for_the_vendors_families():
+    counted = {path.stem for path in KEPT}
+    names = {"paper8-d2048" if name == "paper8" else name for name in presets()} | {*LENGTHS}
+    assert {f"{name}-{family}" for name in names for family in ("xc7", "xcup", "cyclonev")} <= counted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", sorted({path.stem.rpartition("-")[0] for path in KEPT}))
+def test_kept_results_are_of_the_hardware_as_it_is(preset):
+    """Counted again, where hardware has changed: modules that have not are not synthesised again."""
+    verilog = to_verilog(build_core(find_core(preset), debug=False), counts.TOP)
+    now = hashlib.sha256(verilog.encode()).hexdigest()
+    reports = [json.loads(path.read_text()) for path in KEPT if path.stem.rpartition("-")[0] == preset]
+    assert [report["family"] for report in reports if report["verilog_sha256"] != now] == []
 
 
 def test_the_page_is_what_the_results_say():

@@ -6,12 +6,15 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from trilobit.bitstreams.flash import find_bitstream
 from trilobit.bitstreams.table import HEAD, board_reports, row
 from trilobit.bitstreams.timing import clock_at, missed_clocks
+from trilobit.cli import main
 from trilobit.hdl.boards import BOARDS
 from trilobit.hdl.boards.flow import PLACEMENT, SYNTHESIS
+from trilobit.sim.toolchain import Tool
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(str(resources.files("trilobit.bitstreams")))
@@ -39,6 +42,23 @@ def test_a_kept_report_is_whole(path):
         data = path.with_suffix(".bit").read_bytes()
         assert len(data) == report["bitstream_bytes"] < 3_000_000
         assert hashlib.sha256(data).hexdigest() == report["bitstream_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*BOARDS, "onchip_25f"])
+def test_a_kept_bitstream_is_of_the_sources_as_they_are(name, monkeypatch):
+    """So a build finds it by its hash and has nothing to do."""
+
+    run = Tool.run
+
+    def only_its_version(tool, arguments, **options):
+        assert arguments == [tool.version_flag], f"{tool.name} would run"
+        return run(tool, arguments, **options)
+
+    monkeypatch.setattr(Tool, "run", only_its_version)
+    result = CliRunner().invoke(main, ["build", name, "-o", str(FOLDER / name), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert not json.loads(result.stdout)["fresh"]
 
 
 def test_the_ulx3s_85f_has_a_bitstream_that_flash_finds_anywhere(tmp_path, monkeypatch):
