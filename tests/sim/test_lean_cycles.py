@@ -5,6 +5,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from functional_support import WINDOW, WRITE_START, code, machine
 from test_cycles_rtl import compare, compare_faults, echo_case, run
 from test_functional_rtl import FAULTING
 
+from trilobit.assembler import assemble
 from trilobit.assembler.compiler import compile_model
 from trilobit.errors import ConfigError
 from trilobit.isa.core import CoreConfig, load_core
@@ -134,6 +136,35 @@ def test_tokens_end_a_run_and_a_step_is_an_instruction():
         parts.run(max_cycles=7)
         assert parts.run().cycles == result.cycles and parts.retires == whole.retires
         assert result.tokens == [3, 5, 7] and result.halted
+
+
+def test_the_page_has_the_clocks_of_row_wise_instructions():
+    config = load_core("lean16")
+
+    def clocks(text, length):
+        with CycleModel(assemble(f"nop\nnop\n{text}, len={length}\nhalt\n"), config, settings=HostSettings(temperature=1.0)) as model:
+            model.record_retires = True
+            model.run()
+            return model.retires[2].cycle - model.retires[1].cycle
+
+    def other(text, passes):
+        short, long = clocks(text, 100), clocks(text, 1000)
+        assert long - short == 900 * passes, text
+        return short - 100 * passes
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "decisions" / "0008-lean.md").read_text()
+    search, plain = "argmax v0, first, last", "argmax v0"
+    for row in (
+        f"| `mov` | 1 | {other('mov v1, v0', 1)} |",
+        f"| `mul`, `muli` | 2 | {other('mul v1, v0, v2', 2)}, {other('muli v1, v0, imm=3', 2)} |",
+        f"| `add`, `sub`, `addi`, `onem` | 3 | {other('add v1, v0, v2', 3)}, {other('sub v1, v0, v2', 3)}, "
+        f"{other('addi v1, v0, imm=3', 3)}, {other('onem v1, v0, sha=3', 3)} |",
+        f"| `max`, `exp`, `lerp` | 4 | {other('max v1, v0, v2', 4)} |",
+        f"| `div` | 8 | {other('div v1, v0, v2', 8)} |",
+        f"| `argmax` | 1 | {other(plain, 1)}; the first and last of a search {other(search, 1)} |",
+        f" | {other(f'{plain}, noise', 20)}; the first and last of a search {other(f'{search}, noise', 20)} |",
+    ):
+        assert row in page
 
 
 def test_a_timeline_is_that_of_the_rtl(seed):
