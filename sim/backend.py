@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trilobit.isa.program import Program
     from trilobit.sim.trace_records import TraceRecords
 
-__all__ = ["FAULTS", "TOKEN_LIMIT", "Backend", "HostSettings", "Retire", "RunResult", "check_prompt", "check_register", "check_window",
+__all__ = ["FAULTS", "TOKEN_LIMIT", "Backend", "HostSettings", "Retire", "RunResult", "check_program", "check_prompt", "check_register",
            "initial_memory", "register_values", "report_tokens"]  # fmt: skip
 
 TOKEN_LIMIT = 1 << 24  # tokens are 24 bits
@@ -141,12 +141,18 @@ def initial_memory(program: "Program", memory: np.ndarray | None) -> np.ndarray:
     return memory
 
 
-def check_window(program: "Program", config: CoreConfig) -> None:
-    """Refuse a window or a ``write_start`` that a lean core can't keep: it counts both in beats, in 32 bits.
+def check_program(program: "Program", config: CoreConfig) -> None:
+    """Refuse a program that a core can't hold: too many instructions, or for a lean core a window or a ``write_start`` that it can't keep.
 
     Raises:
-        ProgramError: one of the two is no multiple of beat_bytes, or the window has 2^32 beats or more; never for a pipelined core.
+        ProgramError: more than ``program_words``; for a lean core, which counts both in beats, in 32 bits, also a window or ``write_start``
+            that is no multiple of beat_bytes, and a window of 2^32 beats or more.
     """
+    if len(program.code) > config.program_words:
+        raise ProgramError(
+            f"program {program.name!r}: expected at most {config.program_words} instructions for core {config.name!r}, "
+            f"got {len(program.code)}"
+        )
     if config.machine != "lean":
         return
     for name in ("window_size", "write_start"):

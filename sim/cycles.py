@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trilobit.errors import ConfigError, ProgramError
+from trilobit.errors import ConfigError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import Segment
@@ -22,8 +22,8 @@ from trilobit.sim.backend import (
     HostSettings,
     Retire,
     RunResult,
+    check_program,
     check_prompt,
-    check_window,
     initial_memory,
     report_tokens,
 )
@@ -65,7 +65,7 @@ class CycleModel(Backend):
             embedding rows, and ``eos`` ends.
 
     Raises:
-        ProgramError: the program has more words than the core's instruction memory.
+        ProgramError: the core can't hold the program (:func:`trilobit.sim.backend.check_program`).
         ConfigError: no such memory, or none for this core.
         ToolError: there is no C++ compiler.
     """
@@ -73,10 +73,7 @@ class CycleModel(Backend):
     def __init__(self, program: Program, config: CoreConfig, memory: "str | Memory" = IDEAL, settings: HostSettings = DEFAULT_SETTINGS, *,
                  image: np.ndarray | None = None, segments: Sequence[Segment] | None = None, generated: Sequence[int] = ()):  # fmt: skip
         self._model = None
-        if len(program.code) > config.program_words:
-            raise ProgramError(f"program {program.name!r}: expected at most {config.program_words} instructions for core {config.name!r}, "
-                               f"got {len(program.code)}")  # fmt: skip
-        check_window(program, config)
+        check_program(program, config)
         self.config, self.program, self.settings = config, program, settings
         self.memory_model = parse_memory(memory)
         self._image = image

@@ -20,9 +20,9 @@ from trilobit.sim.backend import (
     HostSettings,
     Retire,
     RunResult,
+    check_program,
     check_prompt,
     check_register,
-    check_window,
     initial_memory,
     register_values,
 )
@@ -65,12 +65,7 @@ class FunctionalSimulator(Backend):
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         native: bool | None = None,
     ):
-        if len(program.code) > config.program_words:
-            raise ProgramError(
-                f"program {program.name!r}: expected at most {config.program_words} instructions for core "
-                f"{config.name!r}, got {len(program.code)}"
-            )
-        check_window(program, config)
+        check_program(program, config)
         self.config, self.program = config, program
         self.settings = settings or HostSettings()
         self.record_retires = False

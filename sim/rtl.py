@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trilobit.errors import ConfigError, ProgramError, ToolError
+from trilobit.errors import ConfigError, ToolError
 from trilobit.isa.core import CoreConfig
 from trilobit.isa.program import Program
 from trilobit.isa.segments import parse_segment
@@ -17,9 +17,9 @@ from trilobit.sim.backend import (
     HostSettings,
     Retire,
     RunResult,
+    check_program,
     check_prompt,
     check_register,
-    check_window,
     initial_memory,
     register_values,
     report_tokens,
@@ -61,7 +61,7 @@ class RtlSimulator(Backend):
         gated_clocks: clock units only in cycles in which they can change; the same machine, faster. A lean core has one clock.
 
     Raises:
-        ProgramError: the program has more words than the core's instruction memory.
+        ProgramError: the core can't hold the program (:func:`trilobit.sim.backend.check_program`).
         ToolError: Verilator, a compiler or Amaranth is missing or fails.
     """
 
@@ -69,10 +69,7 @@ class RtlSimulator(Backend):
                  settings: HostSettings = DEFAULT_SETTINGS, *, memory_model: str | Memory = IDEAL,
                  waves: str | Path | None = None, gated_clocks: bool = True):  # fmt: skip
         self._sim = None
-        if len(program.code) > config.program_words:
-            raise ProgramError(f"program {program.name!r}: expected at most {config.program_words} instructions for core {config.name!r}, "
-                               f"got {len(program.code)}")  # fmt: skip
-        check_window(program, config)
+        check_program(program, config)
         self.config = config
         self.program = program
         self.settings = settings

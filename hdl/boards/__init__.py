@@ -64,7 +64,8 @@ Trilobit for {name}: core preset {core}, clock {clock:g} MHz, SDRAM at {sdram:g}
 {top}.ys     Yosys script
 build_{top}.sh  calls Yosys, nextpnr-ecp5 and ecppack one after the other
 
-These files were written, linted and simulated, no more: they were not placed, routed or run on a board when they were written.
+These files were written, no more: they were not placed, routed or run on a board when they were written. The project's tests lint and
+simulate this top with the board's own core.
 The SDRAM's clock phase and the timing at its pins follow from data sheets and have not been measured.
 The protocol of the UART is in docs/reference/host-link.md of the project; `trilobit build {name}` makes a bitstream.
 """

@@ -148,6 +148,9 @@ def test_wrong_options_are_one_message_and_write_nothing(arguments, message, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_board_takes_another_core(tmp_path):
-    result = CliRunner().invoke(main, ["verilog", "--board", "ulx3s_85f", "--core", "tiny", "-o", str(tmp_path / "out"), "--json"])
-    assert result.exit_code == 0 and json.loads(result.stdout)["core"] == "tiny"
+@pytest.mark.parametrize(("core", "warning"), [("tiny", ""), ("lean16", "; the core's own clock is 40 MHz: this one may be missed")])
+def test_a_board_takes_another_core_and_says_if_its_clock_may_be_missed(tmp_path, core, warning):
+    result = CliRunner().invoke(main, ["verilog", "--board", "ulx3s_85f", "--core", core, "-o", str(tmp_path / "out"), "--json"])
+    assert result.exit_code == 0
+    written = json.loads(result.stdout)
+    assert written["core"] == core and written["note"] == f"written only: not placed, routed or run on a board{warning}"

@@ -10,7 +10,7 @@ from test_functional_rtl import FAULTING, compare_fault, compare_states
 from trilobit.errors import ProgramError
 from trilobit.isa.program import Program
 from trilobit.isa.spec import ISA
-from trilobit.sim.backend import check_window
+from trilobit.sim.backend import check_program
 from trilobit.sim.cycles import CycleModel
 from trilobit.sim.functional import FunctionalSimulator
 from trilobit.sim.memory import memories
@@ -40,7 +40,7 @@ def test_a_lean_core_reports_the_same_fault(name):
 )
 def test_a_lean_core_refuses_a_window_that_it_can_not_count_in_beats(simulator, window, write_start, message):
     program = Program("small", [ISA.encode("halt")], window, write_start)
-    check_window(program, CORES["n16"].replace(machine="pipelined"))
+    check_program(program, CORES["n16"].replace(machine="pipelined"))
     with pytest.raises(ProgramError, match=message):
         simulator(CORES["n16"], program)
 

@@ -131,7 +131,11 @@ def _write_board(board_name: str, core_name: str | None, output: Path, as_json: 
     if core is not None:
         _check_batch(core.batch)
     write = project_files if board_name in VENDOR_BOARDS else board_files
-    _print_board(write(board_name, core), output, as_json)
+    board = write(board_name, core)
+    warning = ""
+    if core is not None and core.clock_mhz < board.clock_mhz:
+        warning = f"; the core's own clock is {core.clock_mhz:g} MHz: this one may be missed"
+    _print_board(board, output, as_json, warning)
 
 
 def _write_onchip(board_name: str, core_name: str | None, bundle: Path | None, output: Path, as_json: bool) -> None:
@@ -144,12 +148,12 @@ def _write_onchip(board_name: str, core_name: str | None, bundle: Path | None, o
     _print_board(onchip_files(board_name, model.baked), output, as_json)
 
 
-def _print_board(board, output: Path, as_json: bool) -> None:
+def _print_board(board, output: Path, as_json: bool, warning: str = "") -> None:
     output_folder(output)
     for name, text in board.files.items():
         write_text(output / name, text)
     paths = [output / name for name in sorted(board.files)]
-    note = "written only: not placed, routed or run on a board"
+    note = f"written only: not placed, routed or run on a board{warning}"
     data = {"board": board.board, "core": board.core, "clock_mhz": board.clock_mhz, "top": board.top, "files": paths, "note": note}
     if as_json:
         print_json(data)
