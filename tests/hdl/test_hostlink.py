@@ -13,7 +13,10 @@ SIZE, TIMEOUT, DIVISOR = 1536, 300, 77
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "host-link.md"
 
 
-@pytest.mark.parametrize(("preset", "simulators"), [("tiny", ("verilator", "icarus")), ("axi512", ("verilator",))])
+@pytest.mark.parametrize(
+    ("preset", "simulators"),
+    [("tiny", ("verilator", "icarus")), pytest.param("axi512", ("verilator",), marks=pytest.mark.slow)],
+)
 def test_hostlink_does_or_refuses(preset, simulators, seed):
     link = HostLink(load_core(preset), memory_size=SIZE, timeout=TIMEOUT, divisor=DIVISOR, clock_hz=60_000_000)
     env = {"PRESET": preset, "SIZE": SIZE, "TIMEOUT": TIMEOUT, "DIVISOR": DIVISOR}

@@ -18,7 +18,7 @@ def test_unit_equals_the_semantics_in_the_documented_time(simulator, seed):
     run_cocotb(RMSNorm(load_core("tiny")), "rmsnorm", "cocotb_rmsnorm", simulators=[simulator], env={"PRESET": "tiny"}, seed=seed)
 
 
-@pytest.mark.parametrize("changes", [{"lanes": 1}, {"lanes": 4}], ids=["1-lane", "4-lanes"])
+@pytest.mark.parametrize("changes", [{"lanes": 1}, pytest.param({"lanes": 4}, marks=pytest.mark.slow)], ids=["1-lane", "4-lanes"])
 def test_other_numbers_of_lanes_give_the_same(changes, seed):
     config = load_core("tiny").replace(**changes)
     run_cocotb(RMSNorm(config), "rmsnorm", "cocotb_rmsnorm", simulators=["verilator"], seed=seed,

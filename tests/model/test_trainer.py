@@ -21,7 +21,7 @@ from trilobit.model.data import END, character_tokenizer, train_tokenizer
 from trilobit.model.distributed import Processes
 from trilobit.model.evaluate import mean_loss
 from trilobit.model.token_shards import TokenShards, documents, write_shards
-from trilobit.model.train import _vocabulary, main, train
+from trilobit.model.train import _vocabulary, train
 from trilobit.model.trainer import Run
 from trilobit.model.training_config import TrainingConfig
 
@@ -143,15 +143,15 @@ training: {steps: 24, batch_size: 4, context: 16, learning_rate: 1.0e-2, warmup_
 
 
 def train_with_one_and_two(tmp_path, config: str, device: str = "cpu") -> dict:
-    """A run of this process in ``one``, the same by two under torchrun in ``two``; what the command line reports of the latter."""
+    """One process trains in ``one``, two under torchrun in ``two``; what the command line reports of the latter."""
     (tmp_path / "config.yaml").write_text(config)
     (tmp_path / "text.txt").write_text("\n".join(f"{n} sheep went over the hill, and {n * n % 97} came back." for n in range(900)))
     command = ["train", "--text", str(tmp_path / "text.txt"), "--config", str(tmp_path / "config.yaml"), "--device", device, "--json"]
-    main([tmp_path / "text.txt"], tmp_path / "config.yaml", tmp_path / "one", device=device, quiet=True)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trilobit"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, *command, "-o", str(tmp_path / "two")], capture_output=True, text=True, env=environment, timeout=180)
-    assert done.returncode == 0, done.stderr
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trilobit"]
+    for launch, name, environment in (([sys.executable, "-m", "trilobit"], "one", {}), (torchrun, "two", {"OMP_NUM_THREADS": "1"})):
+        done = subprocess.run([*launch, *command, "-o", str(tmp_path / name)], capture_output=True, text=True,
+                              env={**os.environ, **environment}, timeout=180)  # fmt: skip
+        assert done.returncode == 0, done.stderr
     return json.loads(done.stdout[done.stdout.index("{") :])
 
 
@@ -196,7 +196,6 @@ def test_two_gpus_train_the_model_that_one_trains(tmp_path, kind, later, changes
     assert all(one[n] == pytest.approx(two[n], abs=later) for n in one)
 
 
-@pytest.mark.filterwarnings("default")  # PyTorch's compiler warns of itself
 @pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_two_processes_train_compiled_layers(tmp_path, device):
     if device == "cuda" and torch.cuda.device_count() < 2:
