@@ -51,7 +51,7 @@ def test_every_damaged_bit_of_a_header_is_found():
 @pytest.mark.parametrize(("addr", "keep"), [(400, None), (-4, None), (0, -4)])
 def test_segment_outside_memory(addr, keep):
     memory = np.frombuffer(gains_segment(np.arange(9), 4), dtype=np.uint8)[:keep]
-    with pytest.raises(ProgramError, match="memory of|end of the memory"):
+    with pytest.raises(ProgramError, match=r"memory of|end of the memory"):
         parse_segment(memory, addr, 4)
 
 
