@@ -221,6 +221,12 @@ def calibration_sample(ids: np.ndarray | TokenShards, tokens: int = CALIBRATION_
 
 def _model_card(model: Any, config: TrainingConfig, record: dict[str, Any], texts: str) -> str:
     kinds = {"bpe": "byte-pair tokens, printable ASCII", "characters": "tokens, the text's characters"}
+    decay = f"weight decay {config.weight_decay:g}" + (f" up to {config.decay_until:.0%} of the steps" if config.decay_until < 1 else "")
+    settings = [decay, f"dropout {config.dropout:g}"]
+    if config.token_dropout:
+        settings.append(f"{config.token_dropout:.1%} random input tokens")
+    if config.ema:
+        settings.append(f"weights averaged ({config.ema:g} a step)")
     return f"""# Model card
 
 A language model (`{model.model_type}`; the MatMul-free LM is `hgrn_bit`) trained with `trilobit train`.
@@ -231,8 +237,8 @@ A language model (`{model.model_type}`; the MatMul-free LM is `hgrn_bit`) traine
 | vocabulary | {model.vocab_size} {kinds[config.vocabulary]} |
 | geometry | hidden {model.hidden_size}, layers {model.num_hidden_layers}, intermediate {model.mlp_size} |
 | training | {record["step"]} steps of {config.batch_size} x {config.context} tokens ({record["epochs"]} epochs), AdamW, \
-learning rate {config.learning_rate:g} (cosine, halved after {config.halve_at:.0%}), weight decay \
-{config.weight_decay:g}, dropout {config.dropout:g}, precision {config.precision}, seed {config.seed} |
+learning rate {config.learning_rate:g} (cosine, halved after {config.halve_at:.0%}), {", ".join(settings)}, precision \
+{config.precision}, seed {config.seed} |
 | time | {record["seconds"]:.0f} s, {record["tokens"]:,} tokens |
 | held-out loss | {record["held_out_loss"]:.4f} nats per token, \
 {record["held_out_bits_per_character"]:.4f} bits per character (the last {config.held_out:.0%} of the text) |

@@ -51,8 +51,10 @@ def test_train_resume_and_result(tmp_path, config):
     ids = encode(load_tokenizer(out / "tokenizer.json"), HELD_OUT.read_text())[:100]
     assert np.abs(evaluate_float(graph, load_tensors(graph, out), ids) - reference_logits(out, ids)).max() < 1e-6
     assert "held-out loss" in (out / "MODEL_CARD.md").read_text()
-    config.write_text(CONFIG.replace("steps: 40", "steps: 60"))
+    config.write_text(CONFIG.replace("steps: 40", "steps: 60, decay_until: 0.5, token_dropout: 0.05"))
     assert main([HELD_OUT], config, out, resume=True, device="cpu", quiet=True)["step"] == 60
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "weight decay 0.1 up to 50% of the steps, dropout 0.1, 5.0% random input tokens, precision fp32" in card
     assert json.loads((out / "log.jsonl").read_text().splitlines()[-1])["step"] == 60
     config.write_text(CONFIG.replace("hidden_size: 16", "hidden_size: 24"))
     with pytest.raises(ModelError, match="another configuration"):
