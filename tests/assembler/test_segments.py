@@ -48,10 +48,17 @@ def test_every_damaged_bit_of_a_header_is_found():
             parse_segment(np.frombuffer(damaged, dtype=np.uint8), 0, 4)
 
 
-@pytest.mark.parametrize(("addr", "keep"), [(400, None), (-4, None), (0, -4)])
-def test_segment_outside_memory(addr, keep):
+@pytest.mark.parametrize(
+    ("addr", "keep", "message"),
+    [
+        (400, None, "expected an address inside the memory of 36 bytes"),
+        (-4, None, "expected an address inside the memory of 36 bytes"),
+        (0, -4, "its 5 beats end beyond 0x20, the end of the memory"),
+    ],
+)
+def test_segment_outside_memory(addr, keep, message):
     memory = np.frombuffer(gains_segment(np.arange(9), 4), dtype=np.uint8)[:keep]
-    with pytest.raises(ProgramError, match=r"memory of|end of the memory"):
+    with pytest.raises(ProgramError, match=message):
         parse_segment(memory, addr, 4)
 
 
