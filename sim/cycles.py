@@ -178,7 +178,7 @@ class CycleModel(Backend):
         return self._image
 
     @property
-    def retires(self) -> list[Retire]:  # type: ignore[override]
+    def retires(self) -> list[Retire]:  # type: ignore[override]  # an attribute there: read only here
         """Instructions retired since ``record_retires`` was set, in order of their cycle."""
         pointer = ctypes.c_void_p()
         count = self._lib.retires(self._handle, ctypes.byref(pointer))

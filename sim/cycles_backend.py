@@ -77,7 +77,7 @@ class CycleBackend(Backend):
         return self.values.fault_detail
 
     @property
-    def retires(self) -> list[Retire]:  # type: ignore[override]
+    def retires(self) -> list[Retire]:  # type: ignore[override]  # an attribute there: read only here
         """Instructions retired since ``record_retires`` was set, in order of their cycle."""
         return self.time.retires
 

@@ -108,7 +108,7 @@ class MemoryModel(Memory):
             raise ConfigError(f"expected from 1 to 65536 outstanding requests (0: no limit), got {self.outstanding!r}")
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:  # type: ignore[override]  # an attribute there: follows from others here
         """As :func:`parse_memory` takes it."""
         if (self.latency, self.outstanding) == (1, UNLIMITED):
             return "ideal"

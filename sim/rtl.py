@@ -188,7 +188,7 @@ class RtlSimulator(Backend):
         return self._memory
 
     @property
-    def retires(self) -> list[Retire]:  # type: ignore[override]
+    def retires(self) -> list[Retire]:  # type: ignore[override]  # an attribute there: read only here
         """Instructions retired since ``record_retires`` was set, in order of their cycle."""
         return self._records() if self._started else []
 

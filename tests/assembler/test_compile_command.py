@@ -153,7 +153,7 @@ def test_python_interface(tmp_path):
     compiled = trilobit.compile(TOY, "tiny", tmp_path / "b")
     assert load_bundle(tmp_path / "b").program == compiled.program
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        trilobit.nonsense  # noqa: B018
+        trilobit.nonsense  # noqa: B018 - that it is looked up is the test
 
 
 def test_supported_operations_page_is_fresh(capsys, tmp_path):
