@@ -19,6 +19,7 @@ __all__ = ["ECPPACK", "ECPPLL", "GXX", "ICARUS", "MAKE", "NEXTPNR_ECP5", "OPENFP
            "Verilator"]  # fmt: skip
 
 TAIL_LINES = 30
+FIRST_RUN = "Preparing to run "  # YoWASP's tools, while they compile themselves
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Tool:
 
     @cached_property
     def version(self) -> str:
-        """First line that the tool prints about itself.
+        """First line that the tool prints about itself, also where it runs for the first time.
 
         Raises:
             ToolError: the tool is missing or does not start.
         """
-        text = self.run([self.version_flag])
-        return text.strip().splitlines()[0] if text.strip() else "unknown"
+        lines = [line for line in self.run([self.version_flag]).strip().splitlines() if not line.startswith(FIRST_RUN)]
+        return lines[0] if lines else "unknown"
 
     def require(self) -> Path:
         """The path of the program.

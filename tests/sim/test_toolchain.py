@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,15 @@ def test_path_goes_first(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'first'}{os.pathsep}{os.environ['PATH']}")
     assert TOOL.path == first
+
+
+@pytest.mark.parametrize("stream", ["&1", "&2"])
+def test_the_version_is_not_what_a_tool_says_of_its_first_run(stream, tmp_path, monkeypatch):
+    """YoWASP's tools compile themselves then, and say so; names and reports of bitstreams hold the version."""
+    path = put(tmp_path / "bin", f"the made-up tool 7 >{stream}")
+    path.write_text(path.read_text().replace("\necho", f"\necho 'Preparing to run {TOOL.command}. This might take a while...' >&2\necho"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    assert replace(TOOL).version == "the made-up tool 7"
 
 
 @pytest.mark.parametrize("executable", ["", None, "/nowhere/python"])
